@@ -6,7 +6,6 @@ prompter.retrieve("a shape above another shape", k=10)
 
 from __future__ import annotations
 
-from ig_subnet.prompts.database import PromptDatabase, load_database
 from ig_subnet.prompts.errors import (
     DatabaseError,
     EmbeddingModelError,
@@ -14,6 +13,7 @@ from ig_subnet.prompts.errors import (
     PromptError,
     RetrievalError,
 )
+from ig_subnet.prompts.old_database import PromptDatabase, load_database
 from ig_subnet.prompts.prompter import Prompter, RetrievedPrompt, Topic, load_prompter
 
 __all__ = [

@@ -10,8 +10,8 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from ig_subnet.prompts.database import PromptDatabase
 from ig_subnet.prompts.embedding import SentenceEmbedder
+from ig_subnet.prompts.old_database import PromptDatabase
 
 
 def default_cache_directory() -> Path:

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
-from ig_subnet.prompts.database import DatabaseConfig, PromptDatabase, load_database
 from ig_subnet.prompts.embedding import SentenceEmbedder
 from ig_subnet.prompts.errors import PromptConfigurationError, RetrievalError
 from ig_subnet.prompts.index import FlatIndex, cached_embeddings, default_cache_directory
+from ig_subnet.prompts.old_database import DatabaseConfig, PromptDatabase, load_database
 
 
 class Topic(BaseModel):

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from ig_subnet.prompts import DatabaseError, PromptConfigurationError, load_database
-from ig_subnet.prompts.database import ImageRewardDB, PromptFile, collect
+from ig_subnet.prompts.old_database import ImageRewardDB, PromptFile, collect
 
 LINES = ["a cat", "  a dog \t", "", "a cat", "un café à Zürich 🐈"]
 

@@ -14,9 +14,9 @@ from ig_subnet.prompts import (
     RetrievalError,
     load_prompter,
 )
-from ig_subnet.prompts.database import collect
 from ig_subnet.prompts.embedding import SentenceEmbedder, find_model
 from ig_subnet.prompts.index import FlatIndex, cached_embeddings, default_cache_directory
+from ig_subnet.prompts.old_database import collect
 
 
 @pytest.fixture
