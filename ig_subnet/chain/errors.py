@@ -6,6 +6,7 @@ ChainError
 ├── SubnetNotFound       no such subnet on this network
 ├── UnknownNetwork       neither a known network nor a ws:// endpoint
 ├── InvalidWeights       the caller's weights are not weights: NaN, negative, all zero, a uid out of range
+├── InvalidCommitment    the caller's bytes are no commitment: none at all, or more than the chain takes
 ├── CallRefused          the chain refused a registration or a stake
 └── WalletError          a key cannot be used
     ├── KeyFileMissing   a key file does not exist
@@ -64,6 +65,10 @@ class UnknownNetwork(ChainError):
 
 class InvalidWeights(ChainError, ValueError):
     """The weights handed over are no weights: an error of the caller, which no retry mends."""
+
+
+class InvalidCommitment(ChainError, ValueError):
+    """The bytes handed over cannot be committed: an error of the caller, which no retry mends."""
 
 
 class CallRefused(ChainError):

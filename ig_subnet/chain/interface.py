@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from ig_subnet.chain.outcomes import ServeOutcome, WeightsOutcome
+from ig_subnet.chain.outcomes import CommitmentOutcome, ServeOutcome, WeightsOutcome
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,18 @@ class EpochTiming:
     weights_rate_limit: int
 
 
+@dataclass(frozen=True)
+class Commitment:
+    """What a hotkey has committed on the subnet, since `block`: the bytes that anybody can read.
+
+    Whatever its owner wrote. `data` joins the fields of the commitment that are bytes or hashes; what is sealed until
+    later is not in it, so it may be empty.
+    """
+
+    data: bytes
+    block: int
+
+
 class Chain(Protocol):
     """One subnet of one chain, seen by one hotkey.
 
@@ -120,4 +132,15 @@ class Chain(Protocol):
 
     async def weights_on_chain(self) -> dict[int, dict[int, float]]:
         """Validator uid -> {miner uid: share}; the shares of a row sum to 1."""
+        ...
+
+    async def publish_commitment(self, data: bytes) -> CommitmentOutcome:
+        """Put up to 128 bytes on the chain under this hotkey, such as a hash, in the place of those before.
+
+        Does nothing where the chain already has exactly these. Raises InvalidCommitment for none or too many bytes.
+        """
+        ...
+
+    async def commitment_of(self, hotkey: str) -> Commitment | None:
+        """What an ss58 address has committed on the subnet, or None."""
         ...

@@ -4,7 +4,8 @@
         case WeightsSet(block=block): ...
         case WeightsTooEarly(blocks=blocks): ...
 
-Only what the caller did wrong (InvalidWeights) and a missing key raise. `str(outcome)` is one line for a log.
+Only what the caller did wrong (InvalidWeights, InvalidCommitment) and a missing key raise. `str(outcome)` is one line
+for a log.
 """
 
 from __future__ import annotations
@@ -150,3 +151,81 @@ class ServeUnreachable:
 
 
 ServeOutcome = AxonServed | AxonUnchanged | ServeTooEarly | ServeNotPermitted | ServeRejected | ServeUnreachable
+
+
+@dataclass(frozen=True)
+class CommitmentPublished:
+    """The bytes are on the chain since `block`, in the place of what this hotkey had committed before."""
+
+    block: int
+    extrinsic: str
+
+    def __str__(self) -> str:
+        return f"commitment published in block {self.block} (extrinsic {self.extrinsic})"
+
+
+@dataclass(frozen=True)
+class CommitmentUnchanged:
+    """The chain has had exactly these bytes since `block`; nothing was sent."""
+
+    block: int
+
+    def __str__(self) -> str:
+        return f"commitment already published in block {self.block}"
+
+
+@dataclass(frozen=True)
+class CommitmentTooEarly:
+    """The hotkey's space of this epoch is used up; the next begins in `blocks` blocks (at least 1).
+
+    The chain counts every commitment as 100 bytes at least, and grants 3100 bytes a hotkey, subnet and epoch.
+    """
+
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"too early to publish a commitment: {self.blocks} blocks to wait for the next epoch's space"
+
+
+@dataclass(frozen=True)
+class CommitmentNotPermitted:
+    """This hotkey may not commit: it is not registered on the subnet."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not permitted to publish a commitment: {self.reason}"
+
+
+@dataclass(frozen=True)
+class CommitmentRejected:
+    """The chain refuses the commitment for another reason: its own error name where it has one, and what it means."""
+
+    code: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"commitment rejected ({self.code}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class CommitmentUnreachable:
+    """The node could not be reached or did not confirm in time.
+
+    The commitment may still have landed. Trying again is safe: if it has, the answer is CommitmentUnchanged.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"commitment not confirmed: {self.reason}"
+
+
+CommitmentOutcome = (
+    CommitmentPublished
+    | CommitmentUnchanged
+    | CommitmentTooEarly
+    | CommitmentNotPermitted
+    | CommitmentRejected
+    | CommitmentUnreachable
+)

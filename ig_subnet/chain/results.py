@@ -21,13 +21,15 @@ _POOL_RACES = {
 }
 
 
-async def submit(client: bt.Client, intent: bt.Intent, signer: Any) -> bt.ExtrinsicResult:
-    """Sign, submit and wait for finality.
+async def submit(client: bt.Client, request: bt.Intent | bt.calls.Call, signer: Any) -> bt.ExtrinsicResult:
+    """Sign, submit and wait for finality: an intent, or a bare call for what the SDK has no intent.
 
     What the SDK refuses before signing is a failed result like the chain's own refusals; only a lost connection raises.
     """
     try:
-        return await client.execute(intent, signer)
+        if isinstance(request, bt.calls.Call):
+            return await client.submit_call(request, signer)
+        return await client.execute(request, signer)
     except (bt.RpcConnectionError, bt.ConnectionNotReady):
         raise
     except bt.ChainError as error:

@@ -13,12 +13,20 @@ from typing import Any, TypeVar
 import bittensor as bt
 from bittensor.keyfiles import Keypair
 
+from ig_subnet.chain.commitments import commitment_info, readable_bytes
 from ig_subnet.chain.connection import Connection
 from ig_subnet.chain.errors import ChainAnswerError, ChainUnavailable, InvalidWeights, SubnetNotFound, WalletError
-from ig_subnet.chain.interface import AxonEndpoint, Chain, EpochTiming, MetagraphSnapshot, NeuronSnapshot
+from ig_subnet.chain.interface import AxonEndpoint, Chain, Commitment, EpochTiming, MetagraphSnapshot, NeuronSnapshot
 from ig_subnet.chain.outcomes import (
     AxonServed,
     AxonUnchanged,
+    CommitmentNotPermitted,
+    CommitmentOutcome,
+    CommitmentPublished,
+    CommitmentRejected,
+    CommitmentTooEarly,
+    CommitmentUnchanged,
+    CommitmentUnreachable,
     ServeNotPermitted,
     ServeOutcome,
     ServeRejected,
@@ -137,6 +145,10 @@ class SubtensorChain:
         rows = await self._ask(lambda client: client.read("weights", netuid=self.netuid))
         return {uid: row for uid, row in rows.items() if row}
 
+    async def commitment_of(self, hotkey: str) -> Commitment | None:
+        found = await self._ask(lambda client: client.read("commitment", netuid=self.netuid, hotkey_ss58=hotkey))
+        return None if found is None else Commitment(readable_bytes(found.fields), found.block)
+
     # --- Writes ---
 
     async def set_weights(self, weights: Mapping[int, float], version_key: int) -> WeightsOutcome:
@@ -161,6 +173,18 @@ class SubtensorChain:
                 return await self._serve_axon(address, port, hotkey)
         except (ChainUnavailable, ChainAnswerError) as error:
             return ServeUnreachable(str(error))
+
+    async def publish_commitment(self, data: bytes) -> CommitmentOutcome:
+        hotkey = self._signing_hotkey()
+        call = bt.calls.Commitments.set_commitment(netuid=self.netuid, info=commitment_info(data))
+        try:
+            async with self._submitting:
+                known = await self.commitment_of(hotkey.ss58_address)
+                if known is not None and known.data == data:
+                    return CommitmentUnchanged(known.block)
+                return await self._publish_commitment(call, hotkey)
+        except (ChainUnavailable, ChainAnswerError) as error:
+            return CommitmentUnreachable(str(error))
 
     async def _set_weights(self, weights: dict[int, float], version_key: int, hotkey: Keypair) -> WeightsOutcome:
         rules = await self._weights_rules(hotkey)
@@ -201,6 +225,18 @@ class SubtensorChain:
             return ServeTooEarly(max(1, rate_limit))
         return ServeRejected(code_of(result.error), reason_of(result.error))
 
+    async def _publish_commitment(self, call: bt.calls.Call, hotkey: Keypair) -> CommitmentOutcome:
+        result = await self._submit(call, hotkey)
+        if result.success:
+            return CommitmentPublished(block_of(result), result.extrinsic_id)
+        if is_unconfirmed(result):
+            return CommitmentUnreachable(result.message)
+        if result.error.name == "AccountNotAllowedCommit":
+            return CommitmentNotPermitted(reason_of(result.error))
+        if result.error.name == "SpaceLimitExceeded":
+            return CommitmentTooEarly(max(1, (await self.epoch_timing(None)).blocks_until_next_epoch))
+        return CommitmentRejected(code_of(result.error), reason_of(result.error))
+
     # --- Underneath ---
 
     def _signing_hotkey(self) -> Keypair:
@@ -214,8 +250,8 @@ class SubtensorChain:
     async def _ask(self, operation: Callable[[bt.Client], Awaitable[T]]) -> T:
         return await self._connection.ask(operation, self._seconds)
 
-    async def _submit(self, intent: bt.Intent, hotkey: Keypair) -> bt.ExtrinsicResult:
-        return await self._connection.ask(lambda client: submit(client, intent, hotkey), self._submit_seconds)
+    async def _submit(self, request: bt.Intent | bt.calls.Call, hotkey: Keypair) -> bt.ExtrinsicResult:
+        return await self._connection.ask(lambda client: submit(client, request, hotkey), self._submit_seconds)
 
 
 def _neuron(neuron: bt.MetagraphNeuron, validator_trust: float) -> NeuronSnapshot:
