@@ -6,6 +6,7 @@ prompter.retrieve("a shape above another shape", k=10)
 
 from __future__ import annotations
 
+from ig_subnet.prompts.choosing import Candidates, RetrievedPrompt, Uses
 from ig_subnet.prompts.errors import (
     DatabaseError,
     EmbeddingModelError,
@@ -13,11 +14,16 @@ from ig_subnet.prompts.errors import (
     PromptError,
     RetrievalError,
 )
+from ig_subnet.prompts.expansion import DrawnPrompt
 from ig_subnet.prompts.old_database import PromptDatabase, load_database
-from ig_subnet.prompts.prompter import Prompter, RetrievedPrompt, Topic, load_prompter
+from ig_subnet.prompts.prompter import Prompter, load_prompter
+from ig_subnet.prompts.topics import TOPIC_SETS, Topic
 
 __all__ = [
+    "TOPIC_SETS",
+    "Candidates",
     "DatabaseError",
+    "DrawnPrompt",
     "EmbeddingModelError",
     "PromptConfigurationError",
     "PromptDatabase",
@@ -26,6 +32,7 @@ __all__ = [
     "RetrievalError",
     "RetrievedPrompt",
     "Topic",
+    "Uses",
     "load_database",
     "load_prompter",
 ]

@@ -91,7 +91,9 @@ def choose(
         return of_prompt.miners, of_prompt.times
 
     nearness = _rounded([prompt.similarity for prompt in candidates.prompts])
-    order = sorted(range(len(candidates)), key=lambda place: (use(place), -nearness[place], candidates.prompts[place].id))
+    order = sorted(
+        range(len(candidates)), key=lambda place: (use(place), -nearness[place], candidates.prompts[place].id)
+    )
     if among is not None:
         order = order[: max(n, among)]
     chosen: list[int] = []
@@ -101,9 +103,7 @@ def choose(
     return [candidates.prompts[place] for place in chosen]
 
 
-def diverse(
-    candidates: Candidates, places: Sequence[int], n: int, *, beside: Sequence[int], seed: bytes
-) -> list[int]:
+def diverse(candidates: Candidates, places: Sequence[int], n: int, *, beside: Sequence[int], seed: bytes) -> list[int]:
     """`n` of the places by maximal marginal relevance, or all of them where there are no more.
 
     Some are drawn by lot first, `SHORTLIST` for each one wanted. Of these, one after the other is taken for being near
