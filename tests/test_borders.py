@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "ig_subnet.pocket.training": {"ig_subnet.pocket", "ig_subnet.rewards"},
     "ig_subnet.localnet": set(),
     "ig_subnet.chain": {"protocol"},
-    "ig_subnet.prompts": {"ig_subnet.pocket", "ig_subnet.config"},
+    "ig_subnet.prompts": {"ig_subnet.pocket", "ig_subnet.config", "ig_subnet.rewards"},  # its tokenizers, nothing else
     "ig_subnet.rewards": {"ig_subnet.pocket", "ig_subnet.config"},
     "ig_subnet.validator": {"ig_subnet.rewards", "ig_subnet.prompts", "ig_subnet.config"},
     "ig_subnet.mining": {"protocol", "ig_subnet.chain", "ig_subnet.config", "ig_subnet.pocket"},
