@@ -7,38 +7,21 @@ the same rows uncompressed, so that it is mapped into memory and any row is read
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ig_subnet.prompts.errors import DatabaseError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 PARQUET = "prompts.parquet"
 MANIFEST = "manifest.json"
 ARROW = "prompts.arrow"
-
-CHUNK_ROWS = 65_536  # of a Parquet row group and an Arrow batch
-DIGEST_KEY = b"prompts.parquet.sha256"
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("source", pa.dictionary(pa.int32(), pa.string())),
-        ("row", pa.int64()),
-        ("licence", pa.dictionary(pa.int32(), pa.string())),
-        ("clip_tokens", pa.int16()),
-        ("bert_tokens", pa.int16()),
-        ("nsfw", pa.float32()),
-    ]
-)
 
 
 def prompt_id(text: str) -> str:
@@ -107,10 +90,14 @@ class PromptDatabase:
         Where only prompts.parquet and manifest.json are there, prompts.arrow is made from them. Raises `DatabaseError`
         when it is not there, cut or damaged.
         """
+        import pyarrow as pa
+
+        from ig_subnet.prompts.storing import DIGEST_KEY, unpack
+
         directory = Path(directory)
         manifest = _read_manifest(directory)
         if not (directory / ARROW).is_file():
-            _unpack(directory, manifest)
+            unpack(directory, manifest)
         path = directory / ARROW
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -144,26 +131,6 @@ class PromptDatabase:
             yield self.table["text"].slice(start, size).to_pylist()
 
 
-def write_database(directory: Path, table: pa.Table, **facts: Any) -> Manifest:
-    """Write a table of `SCHEMA` and its manifest (`facts` are the manifest's other fields).
-
-    Each file is whole or not there, and the manifest, without which there is no database, comes last.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".curating-") as temporary:
-        parquet = Path(temporary) / PARQUET
-        _write_parquet(table, parquet)
-        manifest = Manifest(prompts=len(table), sha256=file_digest(parquet), **facts)
-        _write_arrow(table, Path(temporary) / ARROW, manifest.sha256)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        (Path(temporary) / MANIFEST).write_text(text, encoding="utf-8")
-        (directory / MANIFEST).unlink(missing_ok=True)  # a cut from here on leaves no database, and never a mixed one
-        for name in (PARQUET, ARROW, MANIFEST):
-            _synchronise(Path(temporary) / name)
-            (Path(temporary) / name).replace(directory / name)
-    return manifest
-
-
 def _read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
@@ -177,45 +144,7 @@ def _read_manifest(directory: Path) -> Manifest:
         raise DatabaseError(f"{path} is no manifest of a prompt database ({reason}); build it again") from error
 
 
-def _unpack(directory: Path, manifest: Manifest) -> None:
-    """prompts.arrow out of prompts.parquet, once that is what the manifest says it is."""
-    import pyarrow.parquet
-
-    path = directory / PARQUET
-    if not path.is_file():
-        raise DatabaseError(f"{path} is missing; fetch it again or build the database again")
-    if file_digest(path) != manifest.sha256:
-        raise DatabaseError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch or build it again")
-    table = pyarrow.parquet.read_table(path)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".unpacking-") as temporary:
-        _write_arrow(table, Path(temporary) / ARROW, manifest.sha256)
-        _synchronise(Path(temporary) / ARROW)
-        (Path(temporary) / ARROW).replace(directory / ARROW)
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    """The same bytes for the same rows, however they are chunked."""
-    import pyarrow.parquet
-
-    names = ["source", "licence"]
-    with pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd", use_dictionary=names) as writer:
-        for start in range(0, len(table), CHUNK_ROWS):
-            writer.write_table(table.slice(start, CHUNK_ROWS).combine_chunks(), row_group_size=CHUNK_ROWS)
-
-
-def _write_arrow(table: pa.Table, path: Path, digest: str) -> None:
-    schema = SCHEMA.with_metadata({DIGEST_KEY: digest.encode()})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for start in range(0, len(table), CHUNK_ROWS):
-            writer.write_table(table.slice(start, CHUNK_ROWS).combine_chunks(), max_chunksize=CHUNK_ROWS)
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _synchronise(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
