@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from ig_subnet.chain.errors import InvalidCommitment
 
 MAX_BYTES = 128  # of one field whose bytes are stored as they are
+HEX = re.compile("0x(?:[0-9a-f]{2})+")
 HASHES = {"BlakeTwo256", "Sha256", "Keccak256", "ShaThree256"}
 
 
@@ -22,20 +24,23 @@ def commitment_info(data: bytes) -> dict[str, Any]:
 
 
 def readable_bytes(fields: Iterable[Any]) -> bytes:
-    """The bytes and hashes among the fields that the SDK read, joined; nothing for fields that are sealed or flags.
-
-    The SDK shows long bytes as text where they are UTF-8, so that of more than 128 a text that itself begins with 0x
-    reads as the bytes which it spells.
-    """
-    values = [item for field in fields if isinstance(field, dict) for item in field.items()]
+    """The bytes and hashes among the fields that the SDK read, joined; nothing for fields that are sealed or flags."""
+    contents = [item for field in fields if isinstance(field, dict) for item in field.items()]
     return b"".join(
-        _bytes_of(value)
-        for variant, value in values
-        if variant.startswith("Raw") or variant == "BigRaw" or variant in HASHES
+        _long_bytes(content) if variant == "BigRaw" else _fixed_bytes(content)
+        for variant, content in contents
+        if variant == "BigRaw" or variant.startswith("Raw") or variant in HASHES
     )
 
 
-def _bytes_of(value: str | list[int]) -> bytes:
-    if not isinstance(value, str):
-        return bytes(value)
-    return bytes.fromhex(value.removeprefix("0x")) if value.startswith("0x") else value.encode()
+def _fixed_bytes(content: str | list[int]) -> bytes:
+    """Of a field whose length is part of its type: hex, or an empty list for no bytes."""
+    return bytes.fromhex(content.removeprefix("0x")) if isinstance(content, str) else bytes(content)
+
+
+def _long_bytes(content: str) -> bytes:
+    """Of a field of 129 to 512 bytes, which the SDK shows as text where they are UTF-8, else as hex.
+
+    A text that itself looks like such hex cannot be told from the bytes it spells, and is taken for them.
+    """
+    return _fixed_bytes(content) if HEX.fullmatch(content) else content.encode()

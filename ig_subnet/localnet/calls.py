@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 
-from ig_subnet.localnet import rules_balances, rules_registration, rules_serving, rules_weights
+from ig_subnet.localnet import rules_balances, rules_commitments, rules_registration, rules_serving, rules_weights
 from ig_subnet.localnet.codec import Codec
 from ig_subnet.localnet.context import BlockContext, CallContext
 from ig_subnet.localnet.errors import DispatchFailure
@@ -36,6 +36,7 @@ CALLS: dict[tuple[str, str], Callable[..., None]] = {
     ("SubtensorModule", "set_mechanism_weights"): rules_weights.set_mechanism_weights,
     ("SubtensorModule", "commit_timelocked_weights"): rules_weights.commit_timelocked_weights,
     ("SubtensorModule", "commit_timelocked_mechanism_weights"): rules_weights.commit_timelocked_mechanism_weights,
+    ("Commitments", "set_commitment"): rules_commitments.set_commitment,
 }
 
 

@@ -7,6 +7,7 @@ what this node serves decodes on a client exactly as finney's answers do.
 from __future__ import annotations
 
 import lzma
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -18,6 +19,7 @@ import bittensor_core
 SS58_FORMAT = 42
 METADATA_FILE = "subtensor_metadata_v461.scale.xz"
 METADATA_V15 = 15
+HEX = re.compile("0x(?:[0-9a-f]{2})+")  # as the codec writes bytes
 U64_TYPE_ID = 7  # of this metadata's type registry
 
 
@@ -35,6 +37,22 @@ def compact(value: int) -> bytes:
     if value < 1 << 30:
         return (value << 2 | 2).to_bytes(4, "little")
     raise ValueError(f"{value} is too large for a length")
+
+
+def as_bytes(value: str | bytes) -> bytes:
+    """The bytes of a Vec<u8> that the codec decoded: to text where they are UTF-8, else to 0x-hex.
+
+    A text that spells bytes which are not UTF-8, in 0x-hex, cannot be told from these bytes, and is taken for them.
+    """
+    if isinstance(value, bytes):
+        return value
+    if HEX.fullmatch(value):
+        spelled = bytes.fromhex(value[2:])
+        try:
+            spelled.decode()
+        except UnicodeDecodeError:
+            return spelled
+    return value.encode()
 
 
 def load_metadata(slot_milliseconds: int) -> bytes:

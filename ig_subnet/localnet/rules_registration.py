@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ig_subnet.localnet import rules_commitments
 from ig_subnet.localnet.context import BlockContext, CallContext
 from ig_subnet.localnet.errors import DispatchFailure, ensure
 from ig_subnet.localnet.rules_balances import associate, free_balance, withdraw
@@ -98,6 +99,7 @@ def _clear_neuron(state: State, netuid: int, uid: int) -> None:
     hotkey = state.get("Keys", netuid, uid)
     for name in ("Uids", "Axons", "NeuronCertificates", "Prometheus"):
         state.remove(name, netuid, hotkey)
+    rules_commitments.purge(state, netuid, hotkey)
     state.remove("IsNetworkMember", hotkey, netuid)
     state.remove("Weights", netuid, uid)
     state.remove("Bonds", netuid, uid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ig_subnet.localnet.codec import blake2_256
+from ig_subnet.localnet.codec import as_bytes, blake2_256
 from ig_subnet.localnet.context import CallContext, storage_index
 from ig_subnet.localnet.errors import ensure
 from ig_subnet.localnet.rules_balances import stake_weight
@@ -121,29 +121,19 @@ def commit_timelocked_mechanism_weights(
     commits = state.get("TimelockedWeightCommits", index, epoch)
     pending = sum(1 for account, *_ in commits if account == context.signer)
     ensure(pending < MAX_UNREVEALED_COMMITS, "TooManyUnrevealedCommits")
-    payload = _as_bytes(commit)
+    payload = as_bytes(commit)
     ensure(len(payload) <= MAX_COMMIT_BYTES, "InvalidValue")
     entry = (context.signer, context.number, payload, reveal_round)
-    commits = [(account, block, _as_bytes(data), round_) for account, block, data, round_ in commits]
+    commits = [(account, block, as_bytes(data), round_) for account, block, data, round_ in commits]
     state.put("TimelockedWeightCommits", index, epoch, value=[*commits, entry])
     state.put_element("LastUpdate", index, index=uid, value=context.number)
     digest = "0x" + blake2_256(payload).hex()
     context.deposit("TimelockedWeightsCommitted", [context.signer, index, digest, reveal_round])
 
 
-def _as_bytes(data: str | bytes) -> bytes:
-    """Bytes as the codec hands them out: 0x-hex, or text where they happen to be UTF-8."""
-    if isinstance(data, bytes):
-        return data
-    try:
-        return bytes.fromhex(data.removeprefix("0x")) if data.startswith("0x") else data.encode()
-    except ValueError:
-        return data.encode()
-
-
 def commits_of_epoch(state: State, index: int, epoch: int) -> list[tuple[str, int, bytes, int]]:
     """(hotkey, block, commit, reveal round) of every commit made in an epoch."""
     return [
-        (account, block, _as_bytes(commit), reveal_round)
+        (account, block, as_bytes(commit), reveal_round)
         for account, block, commit, reveal_round in state.get("TimelockedWeightCommits", index, epoch)
     ]

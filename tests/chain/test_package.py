@@ -14,6 +14,7 @@ import ig_subnet.chain
 from ig_subnet.chain import (
     ChainError,
     ChainUnavailable,
+    CommitmentOutcome,
     MetagraphSnapshot,
     NeuronSnapshot,
     ServeOutcome,
@@ -49,7 +50,7 @@ def test_where_the_local_network_is(environment: dict[str, str], endpoint: str) 
     assert done.stdout.strip() == endpoint
 
 
-@pytest.mark.parametrize("outcomes", [WeightsOutcome, ServeOutcome])
+@pytest.mark.parametrize("outcomes", [WeightsOutcome, ServeOutcome, CommitmentOutcome])
 def test_every_outcome_is_a_line_that_says_all_it_knows(outcomes: object) -> None:
     known = {
         "block": 123,

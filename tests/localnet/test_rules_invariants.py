@@ -42,6 +42,7 @@ actions = st.one_of(
     st.tuples(st.just("stake"), coldkeys, hotkeys, netuids, amounts),
     st.tuples(st.just("unstake"), coldkeys, hotkeys, netuids, amounts),
     st.tuples(st.just("weights"), hotkeys, netuids, weights),
+    st.tuples(st.just("commit"), hotkeys, netuids, st.integers(0, 512)),
     st.tuples(st.just("block")),
 )
 
@@ -63,6 +64,15 @@ def unsigned(bits: int) -> st.SearchStrategy[int]:
     return st.sampled_from([0, 1, 2, 3, 2**bits - 1]) | st.integers(0, 2**bits - 1)
 
 
+sealed = st.fixed_dictionaries(
+    {"encrypted": st.sampled_from([b"", b"0xff", bytes(1025)]), "reveal_round": unsigned(64)}
+)
+fields = st.one_of(
+    st.sampled_from(["None", "ResetBondsFlag", {"Raw0": b""}, {"Raw1": b"x"}, {"Raw128": bytes(128)}]),
+    st.sampled_from([{"Keccak256": bytes(32)}, {"BigRaw": b"0xzz"}, {"BigRaw": bytes(513)}]),
+    sealed.map(lambda content: {"TimelockEncrypted": content}),
+    sealed.map(lambda content: {"TimelockRevealFailed": content}),
+)
 accounts = st.sampled_from([*COLDKEYS, *HOTKEYS]).map(ss58)
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "AccountId32": accounts,
@@ -80,6 +90,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "Compact<TaoBalance>": unsigned(64),
     "Vec<u8>": st.binary(max_size=4),
     "Vec<u16>": st.lists(unsigned(16), max_size=3),
+    "CommitmentInfo": st.fixed_dictionaries({"fields": st.lists(fields, max_size=4)}),
     "BoundedVec": st.binary(max_size=4) | st.sampled_from([b"0xzz", b"0x12", b"text"]),
 }
 
@@ -134,6 +145,9 @@ def to_call(action: tuple[Any, ...]) -> tuple[str, tuple[str, str], dict[str, An
         case ("weights", hotkey, netuid, row):
             arguments = {"netuid": netuid, "dests": list(row), "weights": list(row.values()), "version_key": 0}
             return hotkey, ("SubtensorModule", "set_weights"), arguments
+        case ("commit", hotkey, netuid, size):
+            info = {"fields": [{"BigRaw": bytes(size)}] * 3}
+            return hotkey, ("Commitments", "set_commitment"), {"netuid": netuid, "info": info}
     raise AssertionError(action)
 
 
@@ -184,6 +198,14 @@ def check_stake(state: State, netuid: int) -> None:
     assert state.get("TotalAlphaStaked", netuid) == total
 
 
+def check_commitments(state: State, netuid: int) -> None:
+    """Only who has a uid has a commitment, and none is more than its space."""
+    usage = {hotkey: used["used_space"] for (hotkey,), used in state.items("Commitments.UsedSpaceOf", netuid)}
+    assert usage.keys() <= {hotkey for (hotkey,), _ in state.items("Uids", netuid)}
+    assert usage.keys() == {hotkey for (hotkey,), _ in state.items("Commitments.CommitmentOf", netuid)}
+    assert all(100 <= used <= 3100 for used in usage.values())
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(actions, max_size=25))
 def test_money_uids_and_shares_are_conserved(actions: list[tuple[Any, ...]]) -> None:
@@ -193,6 +215,7 @@ def test_money_uids_and_shares_are_conserved(actions: list[tuple[Any, ...]]) -> 
     for netuid in (1, 2):
         check_uids(state, netuid)
         check_stake(state, netuid)
+        check_commitments(state, netuid)
 
 
 def everything(state: StateView) -> dict[bytes, bytes | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from localnet_chain import OK, RAO, local_chain, ss58
 
-from ig_subnet.localnet import rules_balances, rules_registration, rules_serving, rules_weights
+from ig_subnet.localnet import rules_balances, rules_commitments, rules_registration, rules_serving, rules_weights
 from ig_subnet.localnet.codec import Codec, load_metadata
 
 # Subnet 1 is generous, 2 is closed, 3 is full of an immune neuron, 4 has strict weights, 5 has commit-reveal on.
@@ -91,6 +91,10 @@ def unstake(**changes: Any) -> dict[str, Any]:
     return {"hotkey": ss58("Top"), "netuid": 4, "amount_unstaked": RAO} | changes
 
 
+def commitment(*fields: Any, netuid: int = 1) -> dict[str, Any]:
+    return {"pallet": "Commitments", "netuid": netuid, "info": {"fields": list(fields)}}
+
+
 REFUSALS: list[tuple[str, str, dict[str, Any], str]] = [
     ("Alice", "burned_register", {"netuid": 0, "hotkey": ss58("New")}, "RegistrationNotPermittedOnRootSubnet"),
     ("Alice", "burned_register", {"netuid": 9, "hotkey": ss58("New")}, "SubnetNotExists"),
@@ -133,6 +137,16 @@ REFUSALS: list[tuple[str, str, dict[str, Any], str]] = [
     ("Stranger", "commit_timelocked_mechanism_weights", commit(), "HotKeyNotRegisteredInSubNet"),
     ("Unstaked", "commit_timelocked_mechanism_weights", commit(), "NotEnoughStakeToSetWeights"),
     ("Committer", "commit_timelocked_mechanism_weights", commit(commit=bytes(5001)), "InvalidValue"),
+    ("Stranger", "set_commitment", commitment({"Raw1": b"x"}), "AccountNotAllowedCommit"),
+    ("Neuron", "set_commitment", commitment({"Raw1": b"x"}, netuid=4), "AccountNotAllowedCommit"),
+    ("Neuron", "set_commitment", commitment(*[{"Raw1": b"x"}] * 4), "TooManyFieldsInCommitmentInfo"),
+    (
+        "Neuron",
+        "set_commitment",
+        commitment({"TimelockRevealFailed": {"encrypted": b"x", "reveal_round": 1}}),
+        "TimelockRevealFailedNotAllowed",
+    ),
+    ("Alice", "set_max_space", {"pallet": "Commitments", "new_limit": 10**6}, "CallFiltered"),
     ("Alice", "root_register", {"hotkey": ss58("Neuron")}, "CallFiltered"),
 ]
 
@@ -238,6 +252,20 @@ async def test_commits_are_limited_in_rate_and_number() -> None:
         )
 
 
+async def test_commitments_are_limited_in_space() -> None:
+    """3100 bytes an epoch, of which the shortest takes 100: what does not fit leaves the space to what does."""
+    half, rest = [{"BigRaw": bytes(512)}] * 3, {"Raw28": bytes(28)}
+    neuron = dict(GENESIS, subnets=[dict(GENESIS["subnets"][0], hyperparameters={"tempo": 10})])
+    async with local_chain(neuron) as chain:
+        assert await chain.call("Neuron", "set_commitment", **commitment(*half)) == OK
+        assert await chain.call("Neuron", "set_commitment", **commitment(*half[:2], {"BigRaw": bytes(440)})) == OK
+        assert await chain.call("Neuron", "set_commitment", **commitment(*half)) == "SpaceLimitExceeded"
+        assert await chain.call("Neuron", "set_commitment", **commitment(rest)) == OK
+        assert await chain.call("Neuron", "set_commitment", **commitment(rest)) == "SpaceLimitExceeded"
+        await chain.node.produce_block(10 - chain.node.block_number)
+        assert await chain.call("Neuron", "set_commitment", **commitment(rest)) == OK
+
+
 async def test_a_failed_call_changes_nothing_but_the_nonce() -> None:
     """This registration fails only after the hotkey was given to the coldkey."""
     async with local_chain(GENESIS) as chain:
@@ -259,7 +287,7 @@ async def test_a_subnet_pays_out_no_more_tao_than_it_holds() -> None:
 
 
 def test_every_error_of_the_rules_is_tested() -> None:
-    modules = (rules_balances, rules_registration, rules_serving, rules_weights)
+    modules = (rules_balances, rules_commitments, rules_registration, rules_serving, rules_weights)
     source = "".join(inspect.getsource(module) for module in modules)
     known = {name for _, name in Codec(load_metadata(250)).module_errors}
     raised = {name for name in re.findall(r'"([A-Z]\w+)"', source) if name in known}
