@@ -62,8 +62,12 @@ def expand(
     """The subject of `chosen`, then modifiers of other candidates and its own in an order that the seed decides.
 
     Each new modifier comes from another prompt, and none is there twice, whatever its weight. Where not all `fits`, the
-    prompt's own are left out first. A prompt to which nothing can be added stays as it is.
+    prompt's own are left out first. A prompt to which nothing can be added stays as it is, and so does one with a bracket
+    that is not closed: it would weigh what comes behind it.
     """
+    unchanged = DrawnPrompt.of(chosen, candidates.topic.name)
+    if not _is_balanced(chosen.text):
+        return unchanged
     seed += chosen.id.encode()
     subject, *own = split(chosen.text)
     texts = {prompt.id: prompt.text for prompt in candidates.prompts if prompt.id != chosen.id}
@@ -83,7 +87,7 @@ def expand(
                 said.add(_said(modifier))
                 break
     if not added:
-        return DrawnPrompt.of(chosen, candidates.topic.name)
+        return unchanged
     kept: dict[str, str] = {}
     for modifier in own:
         if _said(modifier) not in kept and fits(compose(*added.values(), *kept.values(), modifier)):

@@ -17,7 +17,7 @@ from ig_subnet.prompts.errors import PromptConfigurationError, RetrievalError
 from ig_subnet.prompts.expansion import DrawnPrompt, ExpansionSettings, expand
 from ig_subnet.prompts.index import FlatIndex, cached_embeddings, default_cache_directory
 from ig_subnet.prompts.old_database import MAX_CHARACTERS, DatabaseConfig, PromptDatabase, load_database
-from ig_subnet.prompts.topics import Topic
+from ig_subnet.prompts.topics import Topic, Topics
 
 
 class PrompterConfig(BaseModel):
@@ -28,7 +28,7 @@ class PrompterConfig(BaseModel):
     model: str
     revision: str | None = None
     database: DatabaseConfig
-    topics: tuple[Topic, ...] = Field(min_length=1)
+    topics: Topics
     candidates: int = Field(100, ge=1, le=10_000)
     expand: ExpansionSettings | None = None
 
@@ -125,9 +125,6 @@ def load_prompter(config: Mapping[str, Any], device: str = "auto", cache_dir: st
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the section"
         raise PromptConfigurationError(f"prompter configuration: {place}: {first['msg']}") from error
-    names = [topic.name for topic in parsed.topics]
-    if len(set(names)) < len(names):
-        raise PromptConfigurationError("prompter configuration: two topics have the same name")
     database = load_database(parsed.database)
     embedder = SentenceEmbedder(parsed.model, device, parsed.revision)
     directory = default_cache_directory() if cache_dir is None else Path(cache_dir)
