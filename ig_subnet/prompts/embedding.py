@@ -84,7 +84,7 @@ class SentenceEmbedder:
         finally:
             if bars:
                 logging.enable_progress_bar()
-        dimension = self._model.get_sentence_embedding_dimension()
+        dimension = self._model.get_embedding_dimension()
         if dimension is None:
             raise EmbeddingModelError(f"embedding model {directory} does not say how long its vectors are")
         revision = revision or PINNED.get(model)
