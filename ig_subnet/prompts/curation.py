@@ -46,14 +46,14 @@ class CurationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_characters: int = Field(MAX_CHARACTERS, ge=1, le=MAX_CHARACTERS)
-    max_clip_tokens: int | None = Field(77, ge=3)
-    max_bert_tokens: int | None = Field(35, ge=3)
+    max_characters: int = Field(default=MAX_CHARACTERS, ge=1, le=MAX_CHARACTERS)
+    max_clip_tokens: int | None = Field(default=77, ge=3)
+    max_bert_tokens: int | None = Field(default=35, ge=3)
     english: bool = True
     gibberish: bool = True
-    max_nsfw: float | None = Field(0.1, ge=0, le=1)
+    max_nsfw: float | None = Field(default=0.1, ge=0, le=1)
     word_list: bool = True
-    near_duplicates: float | None = Field(THRESHOLD, gt=0, le=1)
+    near_duplicates: float | None = Field(default=THRESHOLD, gt=0, le=1)
 
 
 def fits(text: str, config: CurationConfig) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -15,8 +15,11 @@ import pyarrow.json
 import pyarrow.parquet
 from loguru import logger
 
+from ig_subnet.pocket.captions import pocket_captions
 from ig_subnet.prompts.errors import DatabaseError, PromptConfigurationError
 from ig_subnet.prompts.sources import BATCH_ROWS, HubSource, PocketCaptions, PromptFile, SourceConfig
+
+Reader = Callable[[Path, list[str], int], Iterator[list[pa.Array]]]
 
 SCHEMA = pa.schema([("text", pa.string()), ("row", pa.int64()), ("nsfw", pa.float32())])
 
@@ -50,90 +53,93 @@ def read_source(
     Rows are counted through all files of the source. `files` are its `source_files`, where the caller has them. Raises
     `DatabaseError` for what is missing or unreadable, `PromptConfigurationError` for a file of unknown kind.
     """
-    offset = 0
-    for text, nsfw in _columns(config, source_files(config) if files is None else files, batch_rows):
-        rows = pa.array(range(offset, offset + len(text)), pa.int64())
-        scores = pa.nulls(len(text), pa.float32()) if nsfw is None else _scores(nsfw)
-        yield pa.record_batch([text.cast(pa.string()), rows, scores], schema=SCHEMA)
-        offset += len(text)
+    row = 0
+    for columns in _columns(config, source_files(config) if files is None else files, batch_rows):
+        text, nsfw = columns if len(columns) == 2 else (columns[0], pa.nulls(len(columns[0]), pa.float32()))
+        yield pa.record_batch([text, np.arange(row, row + len(text)), nsfw], schema=SCHEMA)
+        row += len(text)
 
 
-def _columns(
-    config: SourceConfig, files: Mapping[str, Path], batch_rows: int
-) -> Iterator[tuple[pa.Array, pa.Array | None]]:
+def _columns(config: SourceConfig, files: Mapping[str, Path], batch_rows: int) -> Iterator[list[pa.Array]]:
     """Prompts and, where the source has them, scores."""
     if isinstance(config, PocketCaptions):
-        from ig_subnet.pocket.captions import pocket_captions
-
         for texts in _batched(pocket_captions(config.count, config.seed), batch_rows):
-            yield pa.array(texts, pa.string()), None
+            yield [pa.array(texts)]
         return
+    names = [config.column]
+    if not isinstance(config, PromptFile) and config.nsfw_column is not None:
+        names.append(config.nsfw_column)
     for path in files.values():
+        read = _reader(path)
         try:
-            if isinstance(config, PromptFile):
-                for text in _reader(path)(path, config.column, batch_rows):
-                    yield text, None
-            else:
-                names = [config.column] if config.nsfw_column is None else [config.column, config.nsfw_column]
-                for columns in _read_parquet_columns(path, names, batch_rows):
-                    yield columns[0], columns[1] if config.nsfw_column else None
+            for text, *nsfw in read(path, names, batch_rows):
+                yield [_text(text, config.column), *map(_scores, nsfw)]
         except (OSError, ValueError) as error:  # JSON, Unicode and Arrow errors are ValueErrors
             raise DatabaseError(f"prompt file {path} cannot be read: {error}") from error
 
 
+def _text(column: pa.Array, name: str) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise ValueError(f"column {name!r} holds {kind}, not text")
+    column.validate(full=True)  # that it is UTF-8
+    return column.cast(pa.string())
+
+
 def _scores(column: pa.Array) -> pa.Array:
     scores = column.cast(pa.float32())
-    return pc.if_else(pc.is_nan(scores), None, scores)  # not a number is no score, and no number is below a limit
+    return pc.if_else(pc.is_nan(scores), None, scores)  # not a number is no score
 
 
-def _reader(path: Path) -> Any:
-    readers = {".txt": _read_lines, ".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}
+def _reader(path: Path) -> Reader:
+    readers: dict[str, Reader] = {
+        ".txt": _read_lines,
+        ".csv": _read_csv,
+        ".jsonl": _read_json_lines,
+        ".parquet": _read_parquet,
+    }
     if path.suffix.lower() not in readers:
         raise PromptConfigurationError(f"prompt file {path} is of no known kind: use {', '.join(readers)}")
     return readers[path.suffix.lower()]
 
 
-def _read_lines(path: Path, column: str, batch_rows: int) -> Iterator[pa.Array]:
+def _read_lines(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
     with path.open(encoding="utf-8-sig") as file:
         for lines in _batched(file, batch_rows):
-            yield pa.array(lines, pa.string())
+            yield [pa.array(lines)]
 
 
-def _read_csv(path: Path, column: str, batch_rows: int) -> Iterator[pa.Array]:
+def _read_csv(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
     parse = pa.csv.ParseOptions(newlines_in_values=True)
-    convert = pa.csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
+    convert = pa.csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string()))
     try:
         with pa.csv.open_csv(path, parse_options=parse, convert_options=convert) as reader:
             for batch in reader:
-                yield batch.column(0)
+                yield batch.columns
     except KeyError as error:
-        raise ValueError(f"no column {column!r}") from error
+        raise ValueError(error.args[0]) from error
 
 
-def _read_json_lines(path: Path, column: str, batch_rows: int) -> Iterator[pa.Array]:
-    with path.open("rb") as file:  # a field that no record has would be null everywhere
+def _read_json_lines(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+    with path.open("rb") as file:  # a field that no record has would only be null everywhere
         first = json.loads(next((line for line in file if line.strip()), b"{}"))
-    if not isinstance(first, dict) or column not in first:
-        raise ValueError(f"its first record is no object with the field {column!r}")
-    parse = pa.json.ParseOptions(explicit_schema=pa.schema([(column, pa.string())]), unexpected_field_behavior="ignore")
+    if not isinstance(first, dict) or not set(names) <= set(first):
+        raise ValueError(f"its first record is no object with the field {names[0]!r}")
+    schema = pa.schema([(name, pa.string()) for name in names])
+    parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with pa.json.open_json(path, parse_options=parse) as reader:
         for batch in reader:
-            yield batch.column(0)
+            yield batch.columns
 
 
-def _read_parquet(path: Path, column: str, batch_rows: int) -> Iterator[pa.Array]:
-    for (text,) in _read_parquet_columns(path, [column], batch_rows):
-        yield text
-
-
-def _read_parquet_columns(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+def _read_parquet(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
     with pa.parquet.ParquetFile(path) as table:
         there = table.schema_arrow.names
-        missing = [name for name in names if name not in there]
-        if missing:
-            raise ValueError(f"no column {missing[0]!r}, only {', '.join(there)}")
+        for name in names:
+            if name not in there:
+                raise ValueError(f"no column {name!r}, only {', '.join(there)}")
         for batch in table.iter_batches(batch_rows, columns=names):
-            yield [batch.column(name) for name in names]
+            yield [batch[name] for name in names]
 
 
 def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:

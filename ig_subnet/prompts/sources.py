@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 BATCH_ROWS = 8192  # that are read, filtered and tokenized at once
 
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]  # a commit: branches and tags can move
+Split = Literal["train", "validation", "test"]
+
 
 class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,8 +27,8 @@ class PocketCaptions(_Source):
     licence: ClassVar[str] = "MIT"
 
     source: Literal["pocket_captions"] = "pocket_captions"
-    count: int = Field(2000, ge=1, le=10_000)
-    seed: int = Field(0, ge=0)
+    count: int = Field(default=2000, ge=1, le=10_000)
+    seed: int = Field(default=0, ge=0)
 
     @property
     def name(self) -> str:
@@ -44,7 +47,7 @@ class _HubSource(_Source):
     column: ClassVar[str] = "prompt"
     nsfw_column: ClassVar[str | None] = None
 
-    revision: str = Field(pattern="^[0-9a-f]{40}$")  # a branch or a tag can move
+    revision: Revision
     path: str | None = None
 
     @property
@@ -65,8 +68,10 @@ class ImageRewardDB(_HubSource):
     licence: ClassVar[str] = "Apache-2.0"
 
     source: Literal["image_reward_db"] = "image_reward_db"
-    splits: tuple[Literal["train", "validation", "test"], ...] = Field(("train", "validation", "test"), min_length=1)
-    revision: str = Field("ce70065c88f101956e294bb65f78879ef89d68f9", pattern="^[0-9a-f]{40}$")
+    splits: tuple[Literal["train", "validation", "test"], ...] = Field(
+        default=("train", "validation", "test"), min_length=1
+    )
+    revision: Revision = "ce70065c88f101956e294bb65f78879ef89d68f9"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -87,7 +92,7 @@ class DiffusionDB(_HubSource):
 
     source: Literal["diffusion_db"] = "diffusion_db"
     file: Literal["metadata.parquet", "metadata-large.parquet"] = "metadata.parquet"
-    revision: str = Field("100e6df7a779ef015ff6f2c4c93284466afb06cc", pattern="^[0-9a-f]{40}$")
+    revision: Revision = "100e6df7a779ef015ff6f2c4c93284466afb06cc"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -102,7 +107,7 @@ class StableDiffusionPrompts(_HubSource):
     column: ClassVar[str] = "Prompt"
 
     source: Literal["stable_diffusion_prompts"] = "stable_diffusion_prompts"
-    revision: str = Field("f40484704ca5bdeb389483123ba017897f1bfcdc", pattern="^[0-9a-f]{40}$")
+    revision: Revision = "f40484704ca5bdeb389483123ba017897f1bfcdc"
 
     @property
     def files(self) -> tuple[str, ...]:
