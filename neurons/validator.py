@@ -2,10 +2,10 @@
 
     python neurons/validator.py --netuid 1 --subtensor.network local --wallet.name W --wallet.hotkey H
 
-A round draws a topic, retrieves prompts for it, sends each to the sampled miners, decodes and scores what returns, and
-moves their averages. Beside the rounds, weights are set before each epoch. It ends after --neuron.rounds, or on SIGINT
-or SIGTERM, with status 0; with status 1 and one line that says why, when it cannot go on. Started again, it goes on
-where it was.
+A round draws a topic and prompts for it that its miners have not had, commits to them, sends each to the sampled
+miners, decodes and scores what returns, and moves their averages. Beside the rounds, weights are set before each epoch.
+It ends after --neuron.rounds, or on SIGINT or SIGTERM, with status 0; with status 1 and one line that says why, when it
+cannot go on. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from ig_subnet.validating.describe import describe_round, round_figures
 from ig_subnet.validating.device import Device, load_models
 from ig_subnet.validating.errors import NotRegistered, RoundError, ValidatingError
 from ig_subnet.validating.memory import Memory
-from ig_subnet.validating.round import Ask, Decode, RoundSettings, run_round
-from ig_subnet.validating.sampling import choose_miners, miners_of, round_secret
+from ig_subnet.validating.plans import Planner
+from ig_subnet.validating.publishing import HeadPublisher
+from ig_subnet.validating.round import Ask, Decode, RoundSettings, is_askable, run_round
+from ig_subnet.validating.sampling import choose_miners, miners_of
 from ig_subnet.validating.store import STORE_FILE
 from ig_subnet.validating.weight_setter import WeightSetter
 
@@ -113,7 +115,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
         neuron = ValidatorNeuron(
             settings, hotkey, chain, metagraph, memory, device, decoders.decode, dendrite.query, wandb_run
         )
-        await until_first_ends(neuron.run_rounds(), neuron.keep_weights_set())
+        await until_first_ends(neuron.run_rounds(), neuron.keep_weights_set(), neuron.keep_head_published())
 
 
 @dataclass
@@ -149,38 +151,59 @@ class ValidatorNeuron:
                 await asyncio.sleep(pause if took_place else max(pause, IDLE_SECONDS))
 
     async def run_one_round(self) -> bool:
-        """Asks, scores, remembers; False if there is nobody to ask."""
+        """Asks what the plan says, scores, remembers, and plans the next; False if there is nobody to ask."""
         neuron = self.settings.neuron
         await self.resync()
-        round_id = await self.memory.next_round_id()
-        secret = round_secret(neuron.seed, round_id)
         miners = miners_of(self.metagraph, self.hotkey, self.memory.miners)
-        sampled = [miners[hotkey] for hotkey in choose_miners(miners, neuron.sample_size, secret)]
-        if not sampled:
+        if not miners:
             logger.info("no miner serves an axon on subnet {} yet", self.settings.netuid)
             return False
-        result = await run_round(
-            round_id,
-            self.metagraph.block,
-            sampled,
-            secret=secret,
-            settings=RoundSettings(
-                prompts=neuron.prompts_per_round,
-                images=neuron.images_per_prompt,
-                width=neuron.image_width,
-                height=neuron.image_height,
-                steps=neuron.steps,
-                timeout_seconds=neuron.timeout,
-                save_images=neuron.save_images,
-            ),
-            device=self.device,
-            ask=self.ask,
-            decode=self.decode,
+        planner = self.planner()
+        committed = await planner.next_plan(miners, self.metagraph.block)
+        try:
+            result = await run_round(
+                committed.plan,
+                self.metagraph.block,
+                [miners[hotkey] for hotkey in choose_miners(miners, neuron.sample_size, committed.secret)],
+                secret=committed.secret,
+                settings=RoundSettings(
+                    images=neuron.images_per_prompt,
+                    width=neuron.image_width,
+                    height=neuron.image_height,
+                    steps=neuron.steps,
+                    timeout_seconds=neuron.timeout,
+                    save_images=neuron.save_images,
+                ),
+                device=self.device,
+                ask=self.ask,
+                decode=self.decode,
+            )
+        except RoundError:  # some may have seen the prompts: they are not asked again
+            await self.memory.give_up(committed)
+            raise
+        record = await self.memory.remember(
+            result, self.metagraph, alpha=neuron.moving_average_alpha, commitment=committed.number
         )
-        record = await self.memory.remember(result, self.metagraph, alpha=neuron.moving_average_alpha)
         logger.info("{}", describe_round(record))
         await asyncio.to_thread(self.wandb_run.log_round, round_figures(record))
+        try:
+            await planner.next_plan(miners, self.metagraph.block)
+        except RoundError as error:  # this one took place; the next one begins with another attempt
+            logger.warning("{}", error)
         return True
+
+    def planner(self) -> Planner:
+        """What plans the rounds by what has been asked so far."""
+        return Planner(
+            self.device,
+            self.memory,
+            hotkey=self.hotkey,
+            netuid=self.settings.netuid,
+            prompts=self.settings.neuron.prompts_per_round,
+            sample_size=self.settings.neuron.sample_size,
+            askable=is_askable,
+            seed=self.settings.neuron.seed,
+        )
 
     async def resync(self) -> None:
         """Looks at the chain; while it is away, goes on with what it last showed. Raises NotRegistered."""
@@ -208,6 +231,12 @@ class ValidatorNeuron:
             epoch_length=self.settings.neuron.epoch_length,
             version_key=__spec_version__,
         )
+
+    async def keep_head_published(self) -> None:
+        """Publishes the newest commitment once an epoch, beside the rounds, where that is wanted."""
+        if not self.settings.neuron.publish_commitments:
+            await asyncio.Event().wait()
+        await HeadPublisher(self.chain, self.hotkey, self.memory.newest_head).run()
 
 
 async def wait_for_chain(chain: Chain) -> MetagraphSnapshot:

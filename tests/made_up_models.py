@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
+from ig_subnet.prompts import Candidates, DrawnPrompt, RetrievedPrompt, Topic, Uses
+from ig_subnet.prompts.choosing import choose
+from ig_subnet.prompts.database import prompt_id
+
 SIZE = 32
-
-
-@dataclass(frozen=True)
-class Topic:
-    name: str = "brightness"
-    text: str = "something bright"
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Prompt:
-    text: str
-    similarity: float = 0.5
-    source: str = "made up"
 
 
 @dataclass
 class MadeUpPrompter:
-    topics: Sequence[Topic] = (Topic(),)
-    database: Sequence[str] = tuple(f"prompt {number}" for number in range(30))
+    """Its prompts are as near to any topic as they stand in the database; none is like another."""
 
-    def retrieve(self, topic: str, k: int) -> list[Prompt]:
-        assert 1 <= k <= len(self.database)
-        return [Prompt(text) for text in self.database[:k]]
+    topics: Sequence[Topic] = (Topic(name="brightness", text="something bright"),)
+    database: Sequence[str] = tuple(f"prompt {number}" for number in range(30))
+    fresh_wanted: int = 10
+    digest: str = "ab" * 32
+    fingerprint: str = "cd" * 32
+    searched: list[int] = field(default_factory=list)
+
+    def candidates(self, topic: Topic) -> Candidates:
+        return self._nearest(topic, self.fresh_wanted)
+
+    def wider(self, candidates: Candidates, uses: Mapping[str, Uses]) -> Candidates | None:
+        fresh = sum(uses.get(found, Uses()).fresh for found in candidates.ids)
+        if fresh >= self.fresh_wanted or candidates.searched >= len(self.database):
+            return None
+        return self._nearest(candidates.topic, 2 * candidates.searched)
+
+    def draw(self, candidates: Candidates, n: int, uses: Mapping[str, Uses], seed: bytes) -> list[DrawnPrompt]:
+        chosen = choose(candidates, n, uses=uses, seed=seed)
+        return [DrawnPrompt.of(prompt, candidates.topic.name) for prompt in chosen]
+
+    def _nearest(self, topic: Topic, k: int) -> Candidates:
+        self.searched.append(k)
+        nearest = [
+            RetrievedPrompt(prompt_id(text), text, 0.9 - row / 100, row, "made up", "MIT")
+            for row, text in enumerate(self.database[:k])
+        ]
+        return Candidates(topic, k, tuple(nearest), np.eye(len(nearest), dtype=np.float32))
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,10 @@ class ValidatorNeuronSettings(NeuronSettings):
         le=2**63 - 1,
         description="repeat the choice of topics, prompts and miners; unset, fresh ones",
     )
+    publish_commitments: bool = Field(
+        default=False,
+        description="put the hash of all that was asked, and of what comes next, on the chain once an epoch",
+    )
     decoder_workers: int = Field(default=2, ge=1, le=64, description="processes that decode images")
     save_images: UserPath | None = Field(
         default=None, description="folder to keep every valid image in, as <sha256>.<format>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shlex
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,43 +14,30 @@ from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 
+from ig_subnet.prompts import Candidates, DrawnPrompt, Topic, Uses
+from ig_subnet.validating.commitments import PrompterIdentity
 from ig_subnet.validating.errors import ProfileUnusable, Uncalibrated
 from ig_subnet.validating.records import RewarderRow
 from ig_subnet.validating.thread import OneThread
 
 
-class Topic(Protocol):
-    """What prompts are retrieved for; drawn in proportion to `weight`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def weight(self) -> float: ...
-
-
-class RetrievedPrompt(Protocol):
-    """A prompt of the database; `similarity` is the cosine of its embedding to the topic's."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def similarity(self) -> float: ...
-    @property
-    def source(self) -> str: ...
-
-
 class Prompter(Protocol):
-    """As `ig_subnet.prompts.Prompter`."""
+    """As `ig_subnet.prompts.Prompter`; `digest` is of its database, `fingerprint` of its embedding model."""
 
     @property
     def topics(self) -> Sequence[Topic]: ...
 
     @property
-    def database(self) -> Sized: ...
+    def digest(self) -> str: ...
 
-    def retrieve(self, topic: str, k: int) -> Sequence[RetrievedPrompt]: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def candidates(self, topic: Topic) -> Candidates: ...
+
+    def wider(self, candidates: Candidates, uses: Mapping[str, Uses]) -> Candidates | None: ...
+
+    def draw(self, candidates: Candidates, n: int, uses: Mapping[str, Uses], seed: bytes) -> list[DrawnPrompt]: ...
 
 
 class Mixture(Protocol):
@@ -87,10 +74,11 @@ class ImageScore:
 class Device:
     """Prompter and mixture on a thread of their own. `load` runs there first, so torch is imported there too.
 
-    `rewarder` says what the scores are made with.
+    `rewarder` says what the scores are made with, `prompter` what prompts are drawn from.
     """
 
     rewarder: RewarderRow
+    prompter: PrompterIdentity
 
     def __init__(self, load: Callable[[], tuple[Prompter, Mixture]]) -> None:
         self._thread = OneThread("device")
@@ -100,6 +88,7 @@ class Device:
         try:
             self._prompter, self._mixture = await self._thread.run(self._load)
             self.rewarder = RewarderRow.of(self._mixture.dtype, self._mixture.resize, self._mixture.identities)
+            self.prompter = PrompterIdentity(database=self._prompter.digest, model=self._prompter.fingerprint)
             # The half a million objects that torch brings stay for good. Left to the collector, each of its full rounds
             # walks them all and holds the event loop for 300 ms.
             gc.collect()
@@ -116,9 +105,19 @@ class Device:
         """The topics of the profile, at least one."""
         return await self._thread.run(lambda: self._prompter.topics)
 
-    async def retrieve(self, topic: str, k: int) -> Sequence[RetrievedPrompt]:
-        """The `k` prompts nearest to the topic's text, nearest first; fewer where the database has no more."""
-        return await self._thread.run(self._prompter.retrieve, topic, min(k, len(self._prompter.database)))
+    async def candidates(self, topic: Topic) -> Candidates:
+        """The prompts nearest to the topic. Raises RetrievalError where no prompt passes its filters."""
+        return await self._thread.run(self._prompter.candidates, topic)
+
+    async def wider(self, candidates: Candidates, uses: Mapping[str, Uses]) -> Candidates | None:
+        """More candidates, where too few of these are fresh by their `uses` and there are more; else None."""
+        return await self._thread.run(self._prompter.wider, candidates, uses)
+
+    async def draw(
+        self, candidates: Candidates, n: int, uses: Mapping[str, Uses], seed: bytes
+    ) -> Sequence[DrawnPrompt]:
+        """`n` of the candidates to be asked, fresh ones first; fewer where there are no more."""
+        return await self._thread.run(self._prompter.draw, candidates, n, uses, seed)
 
     async def score(self, images: Sequence[NDArray[np.uint8]], prompt: str, topic: str) -> list[ImageScore | None]:
         """One score for each image (uint8 [height, width, 3]) of the prompt, all in one batch; empty for no images.

@@ -10,7 +10,8 @@
         ├── StoreLocked     another process writes to it
         ├── StoreFull       the disk, or its quota, is full
         ├── StoreTooNew     it was written by a later version of this program
-        └── StoreDamaged    the file is no store, or is corrupt
+        ├── StoreDamaged    the file is no store, or is corrupt
+        └── StoreForeign    its next round was planned by another validator
 
 A round that a miner spoils is no error: that is an observation of 0.
 """
@@ -60,3 +61,7 @@ class StoreTooNew(StoreError):
 
 class StoreDamaged(StoreError):
     """The file is not a store or is corrupt; move it away and start anew, or restore it."""
+
+
+class StoreForeign(StoreError):
+    """Another hotkey, or this one on another subnet, has committed to the next round; use another `--neuron.name`."""

@@ -1,8 +1,8 @@
 """The rows of the score store, one frozen dataclass a table, its fields the table's columns in order.
 
 Times are seconds since the epoch, incentives and averages are in [0, 1], and a miner is always named by its hotkey;
-the uid beside it is the one it had then. A field that defaults to None came with schema 2: rows of rounds that an
-earlier version recorded do not have it.
+the uid beside it is the one it had then. A field that defaults to None came with schema 2 or 3: rows of rounds that an
+earlier version recorded may not have it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ class RoundRow:
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A prompt of a round, with where it came from; `similarity` is the cosine to the topic's embedding."""
+    """A prompt of a round, with where it came from; `similarity` is the cosine to the topic's embedding.
+
+    `prompt_id` is that of the prompt in the database it came from, `parents` a JSON list of the ids of all that went
+    into the text, that one first.
+    """
 
     round_id: int
     position: int
@@ -62,6 +66,8 @@ class PromptRow:
     text: str
     similarity: float
     source: str
+    prompt_id: str | None = None
+    parents: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,31 @@ class WeightSettingRow:
 
 
 @dataclass(frozen=True)
+class CommitmentRow:
+    """What the validator has committed to ask in a round (see `commitments`); `block` is the chain's at that time.
+
+    `id` counts from 1. `digest`, `head` and `secret` are 32 bytes in hexadecimal, `content` is JSON. Secret and content
+    are None for a reader until they are revealed, with the outcome "asked", or "void" for a plan that was given up.
+    """
+
+    id: int
+    round_id: int
+    committed_at: float
+    block: int
+    digest: str
+    head: str
+    secret: str | None
+    content: str | None
+    revealed_at: float | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True)
 class RoundRecord:
-    """Everything one round leaves behind, written in one transaction; `miners` replaces the whole table."""
+    """Everything one round leaves behind, written in one transaction; `miners` replaces the whole table.
+
+    `commitment` is the number of the one that this round fulfils, and reveals.
+    """
 
     round: RoundRow
     prompts: tuple[PromptRow, ...]
@@ -162,3 +191,4 @@ class RoundRecord:
     averages: tuple[AverageRow, ...]
     miners: tuple[MinerRow, ...]
     rewarder: RewarderRow | None = None
+    commitment: int | None = None

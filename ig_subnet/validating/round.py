@@ -1,4 +1,4 @@
-"""One round: a topic, its prompts, every sampled miner asked for each, and what came of it.
+"""One round: the prompts of its plan, every sampled miner asked for each, and what came of it.
 
 What a miner does wrong is an observation of it; what goes wrong here (the device, the decoders) is a RoundError, the
 round is void, and nobody is observed. Nothing is written: the caller records the result.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import secrets
 import time
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ig_subnet.imaging import ImageError
+from ig_subnet.validating.commitments import Plan
 from ig_subnet.validating.device import Device, ImageScore
 from ig_subnet.validating.errors import RoundError
 from ig_subnet.validating.records import (
@@ -33,10 +35,9 @@ from ig_subnet.validating.records import (
     RewarderRow,
     RoundRow,
 )
-from ig_subnet.validating.sampling import Miner, miner_seed, random_source
+from ig_subnet.validating.sampling import Miner, miner_seed
 from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
-PROMPTS_PER_TOPIC = 100  # the nearest ones, among which a round draws
 SCORING_SECONDS = 600.0  # beside the miners' deadline, what a prompt may take before the device is given up on
 SMALLEST_INCENTIVE = 1e-6  # of a valid image, so that any is above none; a normal CDF reaches 0 in float32
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
@@ -55,9 +56,8 @@ class Decode(Protocol):
 
 @dataclass(frozen=True)
 class RoundSettings:
-    """The same for every round: how many prompts, and what is asked for each of them (sizes in pixels)."""
+    """The same for every round: what is asked for each of its prompts (sizes in pixels)."""
 
-    prompts: int
     images: int
     width: int
     height: int
@@ -114,7 +114,7 @@ class _Answer:
 
 
 async def run_round(
-    round_id: int,
+    plan: Plan,
     block: int,
     miners: Sequence[Miner],
     *,
@@ -124,15 +124,15 @@ async def run_round(
     ask: Ask,
     decode: Decode,
 ) -> RoundResult:
-    """Asks every one of `miners` for each prompt of one topic and scores what they send.
+    """Asks every one of `miners` for each prompt of the plan, with seeds from its secret, and scores what they send.
 
     Prompts go out one after the other, each to all miners at once and with one deadline for each; the images of one
     are scored, in one batch, while the next one is out. Raises RoundError if the validator's own part fails.
     """
-    started_at = time.time()
+    round_id, started_at = plan.round, time.time()
+    prompts = prompt_rows(plan)
     scored: list[asyncio.Task[_Rows]] = []
     try:
-        prompts = await draw_prompts(round_id, secret, settings, device)
         async with asyncio.timeout(len(prompts) * (settings.timeout_seconds + SCORING_SECONDS)):
             async with asyncio.TaskGroup() as scoring:
                 for prompt in prompts:
@@ -158,7 +158,7 @@ async def run_round(
             answered=sum(answer.status == QueryStatus.ANSWERED for answer in answer_rows),
             rewarder=device.rewarder.fingerprint,
         ),
-        tuple(prompts),
+        prompts,
         answer_rows,
         tuple(image for of_prompt in rows for image in of_prompt.images),
         tuple(score for of_prompt in rows for score in of_prompt.expert_scores),
@@ -175,30 +175,45 @@ def _observations(answers: Iterable[AnswerRow]) -> dict[str, float]:
     return {hotkey: math.fsum(earned) / len(earned) for hotkey, earned in incentives.items()}
 
 
-async def draw_prompts(round_id: int, secret: bytes, settings: RoundSettings, device: Device) -> list[PromptRow]:
-    """One topic by its weight, and prompts among the nearest to it; LookupError where there is nothing to ask."""
-    topics = await device.topics()
-    draw = random_source(secret, "prompts")
-    topic = draw.choices(topics, weights=[topic.weight for topic in topics])[0]
-    nearest = await device.retrieve(topic.text, max(PROMPTS_PER_TOPIC, settings.prompts))
-    usable = [found for found in nearest if _synapse(found.text, 0, settings) is not None]
-    if not usable:
-        raise LookupError(
-            f"topic {topic.name!r} has no prompt that can be asked; look at the profile's prompt database"
+def prompt_rows(plan: Plan) -> tuple[PromptRow, ...]:
+    """The prompts of a plan as they are recorded."""
+    return tuple(
+        PromptRow(
+            plan.round,
+            position,
+            plan.topic,
+            prompt.text,
+            prompt.similarity,
+            prompt.source,
+            prompt.id,
+            json.dumps(prompt.parents),
         )
-    drawn = draw.sample(usable, min(settings.prompts, len(usable)))
-    return [
-        PromptRow(round_id, position, topic.name, found.text, found.similarity, found.source)
-        for position, found in enumerate(drawn)
-    ]
+        for position, prompt in enumerate(plan.prompts)
+    )
+
+
+def is_askable(text: str) -> bool:
+    """Whether the wire carries a prompt: 1 to 1024 characters, none of them a control character."""
+    try:
+        TextToImageSynapse(prompt=text, width=16, height=16, seed=0, deadline_seconds=1)
+    except ValidationError:
+        return False
+    return True
 
 
 async def _ask(
     miner: Miner, prompt: PromptRow, secret: bytes, settings: RoundSettings, ask: Ask, decode: Decode
 ) -> _Answer:
     seed = miner_seed(secret, miner.hotkey, prompt.position)
-    synapse = _synapse(prompt.text, seed, settings)
-    assert synapse is not None  # draw_prompts has tried it
+    synapse = TextToImageSynapse(
+        prompt=prompt.text,
+        width=settings.width,
+        height=settings.height,
+        num_images=settings.images,
+        seed=seed,
+        steps=settings.steps,
+        deadline_seconds=settings.timeout_seconds,
+    )
     if miner.target is None:
         return _Answer(miner, seed, QueryStatus.UNREACHABLE, 0.0, "no axon is announced any more", ())
     try:
@@ -285,22 +300,6 @@ def _rows(
             )
         )
     return rows
-
-
-def _synapse(prompt: str, seed: int, settings: RoundSettings) -> TextToImageSynapse | None:
-    """The request for a prompt, or None for a text that the wire does not carry."""
-    try:
-        return TextToImageSynapse(
-            prompt=prompt,
-            width=settings.width,
-            height=settings.height,
-            num_images=settings.images,
-            seed=seed,
-            steps=settings.steps,
-            deadline_seconds=settings.timeout_seconds,
-        )
-    except ValidationError:
-        return None
 
 
 def _save(file: Path, data: bytes) -> None:

@@ -1,13 +1,13 @@
 """Who is asked what: draws that nobody can foresee and everybody gets fairly, all from one secret a round.
 
-The secret is drawn when the round begins and never leaves the validator. With a `--neuron.seed` it is derived from the
-seed and the round's number instead, so that a run can be repeated: that is for experiments, since it can be foreseen.
+The secret is drawn when the round is planned, and leaves the validator when it is over (see `commitments`). With a
+`--neuron.seed` it is derived from the seed and the round's number instead, so that a run can be repeated: that is for
+experiments, since it can be foreseen.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 import secrets
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Miner:
     target: Target | None
 
 
-def round_secret(seed: int | None, round_id: int) -> bytes:
-    """32 bytes: fresh ones, or with a `seed` always the same ones for the same seed and round."""
-    return secrets.token_bytes(32) if seed is None else _digest(b"round", str(seed), round_id)
+def round_secret(seed: int | None, round_id: int, commitment: int) -> bytes:
+    """32 bytes: fresh ones, or with a `seed` always the same ones for the same seed, round and number of its plan."""
+    return secrets.token_bytes(32) if seed is None else _digest(b"round", str(seed), round_id, commitment)
 
 
 def miners_of(metagraph: MetagraphSnapshot, own_hotkey: str, observed: Container[str]) -> dict[str, Miner]:
@@ -60,9 +60,9 @@ def miner_seed(secret: bytes, hotkey: str, position: int) -> int:
     return int.from_bytes(_digest(secret, "seed", hotkey, position)[:4], "big")
 
 
-def random_source(secret: bytes, purpose: str) -> random.Random:
-    """A generator for the other draws of a round, one stream a purpose."""
-    return random.Random(_digest(secret, "random", purpose))
+def derived_seed(secret: bytes, purpose: str) -> bytes:
+    """32 bytes for the other draws of a round, which tell nothing of the secret."""
+    return _digest(secret, "random", purpose)
 
 
 def _digest(key: bytes, *parts: str | int) -> bytes:

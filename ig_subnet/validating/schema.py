@@ -44,7 +44,22 @@ SCHEMAS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE images ADD COLUMN disagreement REAL",
         "ALTER TABLE expert_scores ADD COLUMN truncated INTEGER",
     ),
+    3: (
+        "ALTER TABLE prompts ADD COLUMN prompt_id TEXT",
+        "ALTER TABLE prompts ADD COLUMN parents TEXT",
+        # Until then every prompt was asked as it stands in the database.
+        "UPDATE prompts SET prompt_id = prompt_id(text), parents = '[\"' || prompt_id(text) || '\"]'",
+        "CREATE INDEX prompts_by_id ON prompts (prompt_id, round_id, position)",
+        """CREATE TABLE commitments (
+            id INTEGER PRIMARY KEY, round_id INTEGER NOT NULL, committed_at REAL NOT NULL, block INTEGER NOT NULL,
+            digest TEXT NOT NULL, head TEXT NOT NULL, secret TEXT NOT NULL, content TEXT NOT NULL, revealed_at REAL,
+            outcome TEXT)""",
+        "CREATE UNIQUE INDEX one_is_not_revealed ON commitments (revealed_at IS NULL) WHERE revealed_at IS NULL",
+    ),
 }
-"""Never changed, only added to: a new store goes through all of them, an old one through those it lacks."""
+"""Never changed, only added to: a new store goes through all of them, an old one through those it lacks.
+
+`prompt_id` is `ig_subnet.prompts.database.prompt_id`, which whoever carries out the steps lends to SQLite.
+"""
 
 SCHEMA_VERSION = max(SCHEMAS)

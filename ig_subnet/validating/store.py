@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
+from ig_subnet.prompts import Uses
+from ig_subnet.validating.commitments import ASKED, FIRST_HEAD, VOID
 from ig_subnet.validating.errors import (
     StoreDamaged,
     StoreError,
@@ -29,6 +31,7 @@ from ig_subnet.validating.errors import (
 from ig_subnet.validating.records import (
     AnswerRow,
     AverageRow,
+    CommitmentRow,
     ExpertScoreRow,
     ImageRow,
     MinerRow,
@@ -44,6 +47,17 @@ STORE_FILE = "scores.sqlite3"
 """The store's file name inside a validator's state directory."""
 
 BUSY_SECONDS = 5.0
+
+# For each of the prompts ?1 (JSON) that was ever asked: how often, and how many of the hotkeys ?2 have had it. Looking
+# every miner up ends at its first find, so prompts asked a hundred times take as long as those asked once.
+USES = """
+    WITH miner (hotkey) AS MATERIALIZED (SELECT value FROM json_each(?2))
+    SELECT wanted.value, (SELECT COUNT(*) FROM prompts WHERE prompt_id = wanted.value) AS times,
+        (SELECT COUNT(*) FROM miner WHERE EXISTS (
+            SELECT 1 FROM prompts AS asked CROSS JOIN answers AS answer
+            WHERE asked.prompt_id = wanted.value AND answer.round_id = asked.round_id
+                AND answer.position = asked.position AND answer.hotkey = miner.hotkey))
+    FROM json_each(?1) AS wanted WHERE times > 0"""
 
 Row = TypeVar("Row")
 
@@ -127,6 +141,8 @@ class ScoreStore:
                     (made_with.fingerprint, made_with.dtype, made_with.resize, json.dumps(made_with.identities)),
                 )
             self._insert("rounds", [record.round])
+            if record.commitment is not None:
+                self._reveal(record.commitment, record.round.finished_at, ASKED)
             self._insert("prompts", record.prompts)
             self._insert("answers", record.answers)
             self._insert("images", record.images)
@@ -134,6 +150,24 @@ class ScoreStore:
             self._insert("averages", record.averages)
             self._connection.execute("DELETE FROM miners")
             self._insert("miners", record.miners)
+
+    def commit(self, commitment: CommitmentRow) -> None:
+        """Writes a plan, with its secret and content. Raises StoreError while another one is not revealed."""
+        with self._transaction():
+            self._insert("commitments", [commitment])
+
+    def void_commitment(self, number: int, at: float) -> None:
+        """Reveals a plan that is given up."""
+        with self._transaction():
+            self._reveal(number, at, VOID)
+
+    def _reveal(self, number: int, at: float, outcome: str) -> None:
+        revealed = self._connection.execute(
+            "UPDATE commitments SET revealed_at = ?, outcome = ? WHERE id = ? AND revealed_at IS NULL",
+            (at, outcome, number),
+        )
+        if revealed.rowcount != 1:
+            raise StoreError(f"{self.path} has no commitment {number} that is not revealed yet")
 
     def record_weight_setting(
         self, *, at: float, block: int, outcome: str, detail: str, weights: Mapping[int, float]
@@ -146,6 +180,37 @@ class ScoreStore:
             )
 
     # reading
+
+    def unrevealed_commitment(self) -> CommitmentRow | None:
+        """The plan of the next round with its secret and content, for the validator alone; None before it is made."""
+        with _explained(self.path):
+            found = self._connection.execute("SELECT * FROM commitments WHERE revealed_at IS NULL").fetchone()
+            return None if found is None else CommitmentRow(*found)
+
+    def newest_head(self) -> tuple[int, str]:
+        """The number of the newest commitment and its head; 0 and `FIRST_HEAD` where there is none."""
+        with _explained(self.path):
+            query = "SELECT id, head FROM commitments ORDER BY id DESC LIMIT 1"
+            return self._connection.execute(query).fetchone() or (0, FIRST_HEAD)
+
+    def uses(self, prompt_ids: Iterable[str], hotkeys: Iterable[str]) -> dict[str, Uses]:
+        """How often prompts were asked, and how many of these miners were asked them, by id; without those never asked.
+
+        A miner that stayed silent has had the prompt too.
+        """
+        wanted = json.dumps(list(prompt_ids)), json.dumps(list(hotkeys))
+        with _explained(self.path):
+            return {id: Uses(times, miners) for id, times, miners in self._connection.execute(USES, wanted)}
+
+    def commitments(self) -> Iterator[CommitmentRow]:
+        """All of them, oldest first, without secret and content of what is not revealed."""
+        with _explained(self.path):
+            if self._version() >= 3:
+                for row in self._connection.execute(
+                    "SELECT id, round_id, committed_at, block, digest, head, iif(outcome IS NULL, NULL, secret), "
+                    "iif(outcome IS NULL, NULL, content), revealed_at, outcome FROM commitments ORDER BY id"
+                ):
+                    yield CommitmentRow(*row)
 
     def rounds(self, after_round: int = 0) -> Iterator[RoundRow]:
         return self._rows(RoundRow, "rounds", "round_id", after_round)
@@ -222,6 +287,9 @@ class ScoreStore:
         return version
 
     def _upgrade(self, version: int) -> None:
+        from ig_subnet.prompts.database import prompt_id
+
+        self._connection.create_function("prompt_id", 1, prompt_id, deterministic=True)
         with self._transaction():
             for newer in range(version + 1, SCHEMA_VERSION + 1):
                 for statement in SCHEMAS[newer]:

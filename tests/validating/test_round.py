@@ -14,18 +14,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bittensor.keyfiles import Keypair
-from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter, Topic, grey
+from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter, grey
 
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
 from ig_subnet.imaging import DecoderPool
+from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdentity
 from ig_subnet.validating.device import Device
 from ig_subnet.validating.errors import RoundError
-from ig_subnet.validating.round import SMALLEST_INCENTIVE, Ask, RoundResult, RoundSettings, run_round
+from ig_subnet.validating.records import PromptRow
+from ig_subnet.validating.round import SMALLEST_INCENTIVE, Ask, RoundResult, RoundSettings, is_askable, run_round
 from ig_subnet.validating.sampling import Miner, miner_seed
 from protocol import Axon, Busy, Dendrite, GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
 SECRET = b"s" * 32
-SETTINGS = RoundSettings(prompts=2, images=2, width=SIZE, height=SIZE, steps=None, timeout_seconds=60)
+SETTINGS = RoundSettings(images=2, width=SIZE, height=SIZE, steps=None, timeout_seconds=60)
+PLAN = Plan(
+    hotkey="me",
+    netuid=1,
+    round=7,
+    topic="brightness",
+    prompts=tuple(
+        PlannedPrompt(text=text, id=id, parents=(id, "donor"), source="made up", row=3, similarity=0.5)
+        for text, id in (("prompt 1", "one"), ("prompt 12", "twelve"))
+    ),
+    prompter=PrompterIdentity(database="ab" * 32, model="cd" * 32),
+)
 
 Generate = Callable[[TextToImageSynapse], Awaitable[Sequence[bytes]]]
 
@@ -112,7 +125,7 @@ async def test_a_round_among_miners_of_every_kind(tmp_path: Path) -> None:
             return await dendrite.query(target, synapse)
 
         result = await run_round(
-            7,
+            PLAN,
             100,
             miners,
             secret=SECRET,
@@ -136,8 +149,10 @@ async def test_a_round_among_miners_of_every_kind(tmp_path: Path) -> None:
     }
     assert (result.round.round_id, result.round.block, result.round.queried, result.round.answered) == (7, 100, 20, 10)
     assert result.round.started_at <= result.round.finished_at
-    assert len({prompt.text for prompt in result.prompts}) == 2
-    assert {(prompt.position, prompt.topic) for prompt in result.prompts} == {(0, "brightness"), (1, "brightness")}
+    assert result.prompts == (
+        PromptRow(7, 0, "brightness", "prompt 1", 0.5, "made up", "one", '["one", "donor"]'),
+        PromptRow(7, 1, "brightness", "prompt 12", 0.5, "made up", "twelve", '["twelve", "donor"]'),
+    )
     # Each prompt was scored in one batch, of the six images that passed the gates.
     assert mixture.batches == [(prompt.text, "brightness", 6) for prompt in result.prompts]
     of_bright = [row for row in result.images if row.hotkey == miners[0].hotkey and row.position == 0]
@@ -154,8 +169,7 @@ async def test_a_round_among_miners_of_every_kind(tmp_path: Path) -> None:
     assert {(row.expert, row.hotkey) for row in result.expert_scores} == {
         ("brightness", miners[uid].hotkey) for uid in range(4)
     }
-    cut = {prompt.position for prompt in result.prompts if len(prompt.text) > len("prompt 1")}
-    assert all(row.truncated == (row.position in cut) for row in result.expert_scores)
+    assert all(row.truncated == (row.position == 1) for row in result.expert_scores)  # which reads 8 characters
     assert all((row.disagreement is None) == (row.total is None) for row in result.images)
     assert result.round.rewarder == result.rewarder.fingerprint
     assert (result.rewarder.dtype, result.rewarder.identities) == ("float32", {"brightness": "no weights"})
@@ -195,55 +209,41 @@ MINERS = [Miner(f"hotkey {uid}", uid, Target(f"hotkey {uid}", "127.0.0.1", 1)) f
 async def play(
     *,
     mixture: BrightnessMixture | None = None,
-    prompter: MadeUpPrompter | None = None,
     ask: Ask | None = None,
     decode: Callable = decode_nothing,
-    settings: RoundSettings = SETTINGS,
     secret: bytes = SECRET,
 ) -> RoundResult:
-    async with Device(lambda: (prompter or MadeUpPrompter(), mixture or BrightnessMixture())) as device:
+    async with Device(lambda: (MadeUpPrompter(), mixture or BrightnessMixture())) as device:
         return await run_round(
-            1,
+            PLAN,
             1,
             MINERS,
             secret=secret,
-            settings=settings,
+            settings=SETTINGS,
             device=device,
             ask=ask or answers(lambda target: b"\x80"),
             decode=decode,
         )
 
 
-async def test_the_same_secret_draws_the_same_round_and_another_one_another() -> None:
+async def test_the_same_secret_gives_the_same_seeds_and_another_one_others() -> None:
     first, again = await play(), await play()
     other = await play(secret=b"t" * 32)
-    assert first.prompts == again.prompts
     assert [row.seed for row in first.answers] == [row.seed for row in again.answers]
-    assert first.prompts != other.prompts
     assert len({row.seed for row in first.answers + other.answers}) == 16
 
 
-async def test_topics_are_drawn_by_their_weight() -> None:
-    prompter = MadeUpPrompter(topics=(Topic("often", weight=3.0), Topic("seldom", weight=1.0)))
-    drawn = [
-        (await play(prompter=prompter, settings=replace(SETTINGS, prompts=1), secret=bytes([number]) * 32)).prompts
-        for number in range(100)
-    ]
-    often = sum(prompts[0].topic == "often" for prompts in drawn)
-    assert 53 <= often <= 97  # 75 expected, five standard deviations are 22
-
-
-async def test_prompts_that_the_wire_does_not_carry_are_passed_over() -> None:
-    prompter = MadeUpPrompter(database=("a bell\a", "x" * 2000, "", "a red circle"))
-    assert [prompt.text for prompt in (await play(prompter=prompter)).prompts] == ["a red circle"]
-    with pytest.raises(RoundError, match="topic 'brightness' has no prompt that can be asked"):
-        await play(prompter=MadeUpPrompter(database=("\a",)))
+@pytest.mark.parametrize(
+    ("text", "carried"), [("a red\ncircle", True), ("a bell\a", False), ("x" * 1025, False), ("", False)]
+)
+def test_what_the_wire_carries(text: str, carried: bool) -> None:
+    assert is_askable(text) == carried
 
 
 async def test_a_miner_that_sends_more_than_asked_earns_no_more() -> None:
     result = await play(ask=answers(lambda target: b"\xff", images=5))
     assert set(result.observations.values()) == {1.0}
-    assert len(result.images) == len(MINERS) * SETTINGS.prompts * SETTINGS.images
+    assert len(result.images) == len(MINERS) * len(PLAN.prompts) * SETTINGS.images
 
 
 async def test_an_image_no_expert_can_score_earns_nothing_and_spoils_nobody() -> None:
@@ -273,13 +273,13 @@ async def test_a_fault_of_the_validators_own_blames_no_miner() -> None:
     def out_of_memory(images: list) -> None:
         raise MemoryError("the device is full")
 
-    with pytest.raises(RoundError, match="round 1 is void: MemoryError: the device is full"):
+    with pytest.raises(RoundError, match="round 7 is void: MemoryError: the device is full"):
         await play(mixture=BrightnessMixture(before=out_of_memory))
 
     async def no_decoder(data: bytes, **expected: object) -> np.ndarray:
         raise OSError("no more processes")
 
-    with pytest.raises(RoundError, match="round 1 is void: OSError: no more processes"):
+    with pytest.raises(RoundError, match="round 7 is void: OSError: no more processes"):
         await play(decode=no_decoder)
 
 
@@ -290,7 +290,7 @@ async def test_a_device_that_hangs_ends_the_round(monkeypatch: pytest.MonkeyPatc
         async with Device(lambda: (MadeUpPrompter(), BrightnessMixture(lambda images: hanging.wait(60)))) as device:
             with pytest.raises(RoundError, match="scoring did not come to an end"):
                 await run_round(
-                    1,
+                    PLAN,
                     1,
                     MINERS,
                     secret=SECRET,
@@ -344,7 +344,7 @@ async def test_no_callback_holds_the_loop_over_50_ms(monkeypatch: pytest.MonkeyP
     async with Device(lambda: (MadeUpPrompter(), BrightnessMixture(before=slow))) as device:
         monkeypatch.setattr(asyncio.events.Handle, "_run", measured)
         await run_round(
-            1,
+            PLAN,
             1,
             miners,
             secret=SECRET,

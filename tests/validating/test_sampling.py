@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ig_subnet.chain import AxonEndpoint, MetagraphSnapshot, NeuronSnapshot
-from ig_subnet.validating.sampling import choose_miners, miner_seed, miners_of, random_source, round_secret
+from ig_subnet.validating.sampling import choose_miners, derived_seed, miner_seed, miners_of, round_secret
 from protocol import Target
 
 hotkeys = st.lists(st.text("abcdef", min_size=1, max_size=4), max_size=30)
@@ -34,7 +34,9 @@ def test_neither_order_nor_repetition_changes_a_sample(hotkeys: list[str], size:
 def test_every_miner_is_asked_equally_often() -> None:
     """4,800 of 12,000 draws a miner are expected; five standard deviations are 268."""
     miners = [f"miner {number}" for number in range(10)]
-    counts = Counter(chosen for number in range(12_000) for chosen in choose_miners(miners, 4, round_secret(1, number)))
+    counts = Counter(
+        chosen for number in range(12_000) for chosen in choose_miners(miners, 4, round_secret(1, number, number))
+    )
     assert all(abs(counts[miner] - 4800) < 268 for miner in miners)
 
 
@@ -49,12 +51,13 @@ def test_seeds_fit_the_wire_and_differ(secret: bytes, hotkey: str, position: int
 
 
 def test_a_fresh_secret_is_new_each_time_and_a_seeded_one_repeats() -> None:
-    assert round_secret(None, 1) != round_secret(None, 1)
-    assert round_secret(7, 1) == round_secret(7, 1)
-    assert len({round_secret(7, 1), round_secret(7, 2), round_secret(8, 1), round_secret(71, 1)}) == 4
-    secret = round_secret(7, 1)
-    assert random_source(secret, "prompts").random() == random_source(secret, "prompts").random()
-    assert random_source(secret, "prompts").random() != random_source(secret, "topics").random()
+    assert round_secret(None, 1, 1) != round_secret(None, 1, 1)
+    assert round_secret(7, 1, 1) == round_secret(7, 1, 1)
+    others = [(7, 1, 1), (7, 2, 1), (7, 1, 2), (8, 1, 1), (71, 1, 1)]  # a round planned anew is another one
+    assert len({round_secret(*which) for which in others}) == len(others)
+    secret = round_secret(7, 1, 1)
+    assert derived_seed(secret, "prompts") == derived_seed(secret, "prompts")
+    assert len({secret, derived_seed(secret, "prompts"), derived_seed(secret, "topic")}) == 3
 
 
 def neuron(uid: int, **fields: object) -> NeuronSnapshot:

@@ -12,9 +12,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from made_up_rounds import make_round
+from made_up_rounds import PROMPT_ID, make_commitments, make_round
 
+from ig_subnet.prompts import Uses
 from ig_subnet.validating import records
+from ig_subnet.validating.commitments import FIRST_HEAD
 from ig_subnet.validating.errors import (
     StoreDamaged,
     StoreError,
@@ -25,9 +27,9 @@ from ig_subnet.validating.errors import (
 )
 from ig_subnet.validating.records import WeightSettingRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
-from ig_subnet.validating.store import STORE_FILE, ScoreStore
+from ig_subnet.validating.store import STORE_FILE, USES, ScoreStore
 
-VERSION_1 = Path(__file__).with_name("store_v1.sql")  # two made-up rounds, dumped by the last program that wrote it
+OLD_VERSIONS = (1, 2)  # store_v<N>.sql: two made-up rounds, dumped by the last program that wrote this schema
 TABLES = {
     "rewarders": records.RewarderRow,
     "rounds": records.RoundRow,
@@ -38,6 +40,7 @@ TABLES = {
     "averages": records.AverageRow,
     "miners": records.MinerRow,
     "weight_settings": records.WeightSettingRow,
+    "commitments": records.CommitmentRow,
 }
 
 
@@ -139,48 +142,64 @@ def test_a_disk_that_is_full_loses_the_round_and_nothing_else(path: Path) -> Non
         assert [row.round_id for row in store.rounds()] == [1]
 
 
+@pytest.fixture(params=OLD_VERSIONS)
+def version(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A store of schema 1, as a validator that was killed leaves it."""
+def old(tmp_path: Path, version: int) -> Path:
+    """A store of an earlier schema, as a validator that was killed leaves it."""
     path = tmp_path / STORE_FILE
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(VERSION_1.read_text())
+    connection.executescript(Path(__file__).with_name(f"store_v{version}.sql").read_text())
     connection.close()
     return path
 
 
-def check_two_old_rounds(store: ScoreStore) -> None:
-    """As `check_two_rounds`, without what schema 1 did not keep."""
+def check_two_old_rounds(store: ScoreStore, version: int) -> None:
+    """As `check_two_rounds`, without what the schema did not keep; what can be told of prompts comes with schema 3."""
+    rounds, prompts, images, scores = (
+        [row for made_up in (make_round(1), make_round(2)) for row in rows(made_up)]
+        for rows in (lambda r: [r.round], lambda r: r.prompts, lambda r: r.images, lambda r: r.expert_scores)
+    )
+    if version == 1:
+        rounds = [replace(row, rewarder=None) for row in rounds]
+        images = [replace(row, disagreement=None) for row in images]
+        scores = [replace(row, truncated=None) for row in scores]
+    if store._version() < 3:
+        prompts = [replace(row, prompt_id=None, parents=None) for row in prompts]
     first, second = make_round(1), make_round(2)
-    assert list(store.rewarders()) == []
-    assert list(store.rounds()) == [replace(made_up.round, rewarder=None) for made_up in (first, second)]
-    assert list(store.images()) == [replace(row, disagreement=None) for row in first.images + second.images]
-    assert list(store.expert_scores()) == [
-        replace(row, truncated=None) for row in first.expert_scores + second.expert_scores
-    ]
-    assert tuple(store.prompts()) == first.prompts + second.prompts
+    assert list(store.rewarders()) == ([] if version == 1 else [first.rewarder])
+    assert list(store.rounds()) == rounds
+    assert list(store.prompts()) == prompts
+    assert list(store.images()) == images
+    assert list(store.expert_scores()) == scores
     assert tuple(store.answers()) == first.answers + second.answers
     assert tuple(store.averages()) == first.averages + second.averages
     assert tuple(store.miners()) == second.miners
     assert list(store.weight_settings()) == [WeightSettingRow(1, 5.5, 9, "set", "in block 9", {3: 0.75, 10: 0.25})]
+    assert list(store.commitments()) == []
 
 
-def test_a_store_of_schema_1_is_read_as_it_is(old: Path) -> None:
+def test_a_store_of_an_earlier_schema_is_read_as_it_is(old: Path, version: int) -> None:
     before = old.read_bytes()
     with ScoreStore.open_read_only(old) as reader:
-        check_two_old_rounds(reader)
+        check_two_old_rounds(reader, version)
     assert old.read_bytes() == before
 
 
-def test_a_store_of_schema_1_is_brought_up_to_date_and_goes_on(old: Path) -> None:
+def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_goes_on(old: Path, version: int) -> None:
     third = make_round(3)
     with ScoreStore.open(old) as store:
-        check_two_old_rounds(store)
+        check_two_old_rounds(store, version)
+        assert store.uses([PROMPT_ID], ["alice", "carol"]) == {PROMPT_ID: Uses(2, 1)}  # what was asked is not forgotten
         store.record_round(third)
     with ScoreStore.open(old) as store:  # the second start has nothing left to do
         assert list(store.rewarders()) == [third.rewarder]
-        assert [row.rewarder for row in store.rounds()] == [None, None, third.round.rewarder]
+        before = None if version == 1 else third.round.rewarder
+        assert [row.rewarder for row in store.rounds()] == [before, before, third.round.rewarder]
         assert tuple(store.images(after_round=2)) == third.images
         assert tuple(store.expert_scores(after_round=2)) == third.expert_scores
 
@@ -188,22 +207,88 @@ def test_a_store_of_schema_1_is_brought_up_to_date_and_goes_on(old: Path) -> Non
 def test_a_store_brought_up_to_date_is_as_a_new_one(old: Path, path: Path) -> None:
     def tables(file: Path) -> dict[str, list[tuple[str, str]]]:
         with ScoreStore.open(file) as store:
+            names = [name for (name,) in store._connection.execute("SELECT name FROM sqlite_master ORDER BY name")]
             return {
-                table: [column[1:3] for column in store._connection.execute(f"PRAGMA table_info({table})")]
-                for table in ("meta", *TABLES)
+                name: [column[1:3] for column in store._connection.execute(f"PRAGMA table_info({name})")]
+                for name in names
             }
 
     assert tables(old) == tables(path)
+    assert tables(old).keys() >= {"meta", *TABLES}
 
 
-def test_an_upgrade_that_is_cut_short_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    halfway = ("ALTER TABLE rounds ADD COLUMN rewarder TEXT", "no SQL at all")
+def test_an_upgrade_that_is_cut_short_leaves_the_old_store(
+    old: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched, pytest.raises(StoreError, match="syntax error"):
-        patched.setitem(SCHEMAS, 2, halfway)
+        patched.setitem(SCHEMAS, 3, (*SCHEMAS[3][:1], "no SQL at all"))
         ScoreStore.open(old)
     with ScoreStore.open_read_only(old) as reader:
-        assert reader._version() == 1
-        check_two_old_rounds(reader)
+        assert reader._version() == version
+        check_two_old_rounds(reader, version)
+
+
+def test_a_plan_is_kept_until_its_round_is_recorded(path: Path) -> None:
+    void, first, second = make_commitments("void", "asked", "asked")
+    hidden = [replace(row, secret=None, content=None, revealed_at=None, outcome=None) for row in (void, first, second)]
+    with ScoreStore.open(path) as store:
+        assert (store.unrevealed_commitment(), store.newest_head()) == (None, (0, FIRST_HEAD))
+        store.commit(replace(void, revealed_at=None, outcome=None))
+        with pytest.raises(StoreError, match="UNIQUE"):  # one at a time
+            store.commit(replace(first, revealed_at=None, outcome=None))
+        store.void_commitment(1, void.revealed_at)
+        store.commit(replace(first, revealed_at=None, outcome=None))
+        assert store.newest_head() == (2, first.head)
+    with ScoreStore.open(path) as store:  # a restart
+        assert store.unrevealed_commitment() == replace(first, revealed_at=None, outcome=None)
+        with ScoreStore.open_read_only(path) as reader:
+            assert list(reader.commitments()) == [void, hidden[1]]  # and nobody else learns what it says
+        store.record_round(replace(make_round(1), commitment=2))
+        assert store.unrevealed_commitment() is None
+        assert list(store.commitments()) == [void, replace(first, revealed_at=13.0)]
+        store.commit(replace(second, revealed_at=None, outcome=None))
+        with pytest.raises(StoreError, match="UNIQUE"):  # a round that cannot be recorded reveals nothing
+            store.record_round(replace(make_round(2), answers=make_round(2).answers * 2, commitment=3))
+        assert list(store.commitments())[-1] == hidden[2]
+        with pytest.raises(StoreError, match="no commitment 2 that is not revealed"):
+            store.record_round(replace(make_round(2), commitment=2))
+        assert [row.round_id for row in store.rounds()] == [1]
+
+
+def test_uses_are_counted_from_what_was_asked(path: Path) -> None:
+    """By hand: `twice` went to alice and bob, then to alice and carol; `once` to alice; `never` to nobody."""
+    asked = [("twice", ["alice", "bob"]), ("twice", ["alice", "carol"]), ("once", ["alice"])]
+    with ScoreStore.open(path) as store:
+        for round_id, (prompt, hotkeys) in enumerate(asked, 1):
+            made_up = make_round(round_id)
+            store.record_round(
+                replace(
+                    made_up,
+                    prompts=(replace(made_up.prompts[0], prompt_id=prompt),),
+                    answers=tuple(replace(made_up.answers[0], hotkey=hotkey) for hotkey in hotkeys),
+                    images=(),
+                    expert_scores=(),
+                )
+            )
+        prompts = ["twice", "once", "never"]
+        assert store.uses(prompts, ["alice", "bob", "carol"]) == {"twice": Uses(2, 3), "once": Uses(1, 1)}
+        assert store.uses(prompts, ["carol", "dave"]) == {"twice": Uses(2, 1), "once": Uses(1, 0)}
+        assert store.uses(prompts, []) == {"twice": Uses(2, 0), "once": Uses(1, 0)}
+        assert store.uses([], ["alice"]) == {}
+
+
+def test_uses_are_looked_up_in_indexes(path: Path) -> None:
+    """Not one scan of a table, however many rounds are recorded."""
+    with ScoreStore.open(path) as store:
+        steps = [row[3] for row in store._connection.execute(f"EXPLAIN QUERY PLAN {USES}", ("[]", "[]"))]
+        looked_up = {step for step in steps if step.startswith("SEARCH")}
+        assert looked_up == {
+            "SEARCH prompts USING COVERING INDEX prompts_by_id (prompt_id=?)",
+            "SEARCH asked USING COVERING INDEX prompts_by_id (prompt_id=?)",
+            "SEARCH answer USING COVERING INDEX sqlite_autoindex_answers_1 (round_id=? AND position=? AND hotkey=?)",
+        }, steps
+        scanned = {step.split()[1] for step in steps if step.startswith("SCAN")}
+        assert scanned == {"wanted", "json_each", "miner"}, steps
 
 
 def test_a_store_from_the_future_is_left_alone(path: Path) -> None:
