@@ -9,6 +9,7 @@ from ig_subnet.localnet.codec import METADATA_V15
 from ig_subnet.localnet.epoch import activity_cutoff
 from ig_subnet.localnet.rules_balances import coldkey_stake, hotkey_stake, root_weight
 from ig_subnet.localnet.state import StateView
+from ig_subnet.localnet.views_delegates import get_delegate, get_delegated, get_delegates
 
 U16_MAX = 65535
 RAO_PER_ALPHA = 10**9  # the price of one alpha: local subnets are of the stable kind
@@ -24,6 +25,8 @@ NO_AXON = {
 }
 NO_PROMETHEUS = {"block": 0, "version": 0, "ip": 0, "port": 0, "ip_type": 0}
 NO_FEE = {"weight": {"ref_time": 0, "proof_size": 0}, "class": "Normal", "partial_fee": 0}
+NO_BASKET = dict.fromkeys(("nav_tao", "spot_nav_tao", "shares", "deposited_tao", "redeemed_tao"), 0) | {"holdings": []}
+NO_BASKET_TRADING = {"enabled": False, "frozen": False, "refill_blocks": 7200, "tao_available": 0, "budget_tao": 0}
 
 # What get_subnet_hyperparams_v3 lists: name, type and storage item.
 HYPERPARAMETER_TYPES: dict[str, tuple[str, str]] = {
@@ -320,6 +323,9 @@ RUNTIME_APIS: dict[str, Callable[..., Any]] = {
     "NeuronInfoRuntimeApi_get_neuron_lite": get_neuron_lite,
     "NeuronInfoRuntimeApi_get_neurons": get_neurons,
     "NeuronInfoRuntimeApi_get_neuron": get_neuron,
+    "DelegateInfoRuntimeApi_get_delegate": get_delegate,
+    "DelegateInfoRuntimeApi_get_delegates": get_delegates,
+    "DelegateInfoRuntimeApi_get_delegated": get_delegated,
     "StakeInfoRuntimeApi_get_stake_info_for_hotkey_coldkey_netuid": get_stake_info,
     "StakeInfoRuntimeApi_get_stake_info_for_coldkey": get_stake_info_for_coldkey,
     "StakeInfoRuntimeApi_get_stake_info_for_coldkeys": get_stake_info_for_coldkeys,
@@ -329,6 +335,8 @@ RUNTIME_APIS: dict[str, Callable[..., Any]] = {
     "StakeInfoRuntimeApi_get_hotkey_conviction": lambda state, hotkey, netuid: {"bits": 0},
     "StakeInfoRuntimeApi_get_most_convicted_hotkey_on_subnet": lambda state, netuid: None,
     "BetaBasketRuntimeApi_get_all_validator_baskets": lambda state: [],
+    "BetaBasketRuntimeApi_get_basket_trading_status": lambda state, hotkey: NO_BASKET_TRADING,
+    "BetaBasketRuntimeApi_get_validator_basket_summary": lambda state, hotkey: {"hotkey": hotkey, **NO_BASKET},
     "BetaBasketRuntimeApi_get_basket_position": lambda state, hotkey, coldkey: None,
     "BetaBasketRuntimeApi_get_root_basket_owed": lambda state, coldkey: 0,
     "BetaBasketRuntimeApi_get_root_basket_portfolio": lambda state, coldkey: [],

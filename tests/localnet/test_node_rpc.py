@@ -202,15 +202,7 @@ async def test_unwritten_storage_has_the_runtimes_defaults() -> None:
         assert await chain.client.query_map(("Commitments", "CommitmentOf")) == []
 
 
-NOT_OFFERED = {  # reads that ask the runtime for delegation, basket trading or the price of a new subnet
-    "basket_trading_status",
-    "delegate",
-    "delegated",
-    "delegates",
-    "is_delegate",
-    "subnet_registration_cost",
-    "validator_basket_summary",
-}
+NOT_OFFERED = {"subnet_registration_cost"}  # no new subnet can be registered here, so it has no price
 
 
 async def test_the_sdks_whole_catalogue_of_reads_works() -> None:
@@ -250,3 +242,33 @@ async def test_token_economy_reads() -> None:
         assert (position.hotkey, position.stake.rao) == (ss58("V"), 7 * RAO)
         assert (await chain.client.read("subnets"))[1].neuron_count == 1
         assert len(await chain.client.read("neurons", netuid=1)) == 1
+
+
+async def test_delegates_and_their_nominators() -> None:
+    """Who staked on whom, and what it brings a day, as `btcli wallet inspect` asks."""
+    neurons = [{"hotkey": "//V", "coldkey": "//Alice", "stake": 6}, {"hotkey": "//M", "coldkey": "//Bob"}]
+    async with local_chain({"subnets": [{"netuid": 1, "hyperparameters": {"tempo": 10}, "neurons": neurons}]}) as chain:
+        on_root = {"hotkey": ss58("V"), "netuid": 0, "amount_staked": 2 * RAO}
+        assert await chain.call("Bob", "add_stake", **on_root) == OK
+        assert await chain.set_weights("V", {1: 1}) == OK
+        await chain.node.produce_block(10 - chain.node.block_number)
+        emission = (await chain.query("Emission", 1))[0]
+        delegate = await chain.client.read("delegate", hotkey_ss58=ss58("V"))
+        assert (delegate.owner, delegate.nominators) == (ss58("Alice"), 2)
+        assert (delegate.registrations, delegate.validator_permits) == ([1], [1])
+        assert delegate.total_daily_return.rao == emission * 720 > 0
+        after_take = delegate.total_daily_return.tao * (1 - delegate.take)
+        assert delegate.return_per_1000.tao == pytest.approx(after_take / 2 * 1000)
+        (miner,) = [one for one in await chain.client.read("delegates") if one.hotkey == ss58("M")]
+        assert (miner.nominators, miner.validator_permits, miner.return_per_1000.rao) == (1, [], 0)
+        (held,) = [one for one in await chain.client.read("delegated", coldkey_ss58=ss58("Bob")) if one.netuid == 0]
+        assert (held.delegate.hotkey, held.stake.rao) == (ss58("V"), 2 * RAO)
+        assert await chain.client.read("delegate", hotkey_ss58=ss58("Stranger")) is None
+        assert not await chain.client.read("is_delegate", hotkey_ss58=ss58("Stranger"))
+
+
+async def test_there_are_no_baskets() -> None:
+    async with local_chain() as chain:
+        assert (await chain.client.read("basket_trading_status", hotkey_ss58=ss58("V")))["enabled"] is False
+        summary = await chain.client.read("validator_basket_summary", hotkey_ss58=ss58("V"))
+        assert (summary["hotkey"], summary["holdings"]) == (ss58("V"), [])
