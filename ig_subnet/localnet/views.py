@@ -25,7 +25,7 @@ NO_AXON = {
 }
 NO_PROMETHEUS = {"block": 0, "version": 0, "ip": 0, "port": 0, "ip_type": 0}
 NO_FEE = {"weight": {"ref_time": 0, "proof_size": 0}, "class": "Normal", "partial_fee": 0}
-NO_BASKET = dict.fromkeys(("nav_tao", "spot_nav_tao", "shares", "deposited_tao", "redeemed_tao"), 0) | {"holdings": []}
+NO_BASKET = {"nav_tao": 0, "spot_nav_tao": 0, "shares": 0, "deposited_tao": 0, "redeemed_tao": 0, "holdings": ()}
 NO_BASKET_TRADING = {"enabled": False, "frozen": False, "refill_blocks": 7200, "tao_available": 0, "budget_tao": 0}
 
 # What get_subnet_hyperparams_v3 lists: name, type and storage item.
