@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ig_subnet.validating.errors import StoreMissing
-from ig_subnet.validating.records import AnswerRow, AverageRow, ImageRow, PromptRow, RoundRow, WeightSettingRow
+from ig_subnet.validating.records import (
+    AnswerRow,
+    AverageRow,
+    CommitmentRow,
+    ImageRow,
+    PromptRow,
+    RoundRow,
+    WeightSettingRow,
+)
 from ig_subnet.validating.store import ScoreStore
 
 ANSWERED = "answered"  # the status of an answer that came, was whole, and was signed
@@ -35,6 +43,7 @@ class History:
     answers: tuple[Answer, ...]
     averages: tuple[AverageRow, ...]
     weight_settings: tuple[WeightSettingRow, ...]
+    commitments: tuple[CommitmentRow, ...] = ()
 
 
 def read_history(path: Path) -> History:
@@ -59,6 +68,7 @@ def read_history(path: Path) -> History:
             ),
             averages=tuple(row for row in store.averages() if row.round_id <= last),
             weight_settings=tuple(store.weight_settings()),
+            commitments=tuple(store.commitments()),
         )
 
 

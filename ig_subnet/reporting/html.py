@@ -16,6 +16,7 @@ from ig_subnet.reporting.flow import flow_chart
 from ig_subnet.reporting.history import Answer, History
 from ig_subnet.reporting.paired import compare_neighbours
 from ig_subnet.reporting.plots import Bars, Series, bar_chart, colour_class, line_chart, strip_chart
+from ig_subnet.reporting.prompts import committed_rounds, uses_by_miner
 from ig_subnet.reporting.summary import MinerSummary, Summary, write_text_atomically
 from ig_subnet.validating.records import VALID, PromptRow
 
@@ -23,6 +24,7 @@ GALLERY_PROMPTS = 12
 IMAGES_A_CELL = 2  # of one miner for one prompt
 THUMBNAIL = 256  # px: larger images are shown at this size, and as JPEG
 MOTES = 300  # images a miner in the strip chart
+COMMITMENTS = 20  # the newest
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def render_report(run: Run) -> str:
             title="Weights and incentives on the chain",
         ),
         epochs=run.epochs,
+        uses=uses_by_miner(run.history),
+        committed=committed_rounds(run.history)[-COMMITMENTS:],
         comparisons=compare_neighbours(run.history, [miner.hotkey for miner in ranking]),
         gallery=_gallery(run, ranking),
         weight_settings=run.history.weight_settings[-20:],

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ig_subnet.validating.records import CommitmentRow
+from ig_subnet.validating.records import CommitmentRow, PromptRow
 
 DIGEST_TAG = b"ig-subnet plan of a round, 1\0"
 HEAD_TAG = b"ig-subnet chain of plans, 1\0"
@@ -70,6 +70,22 @@ class Plan(_Strict):
     def canonical(self) -> str:
         """The one way to write it as JSON: keys in order, no spaces."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def rows(self) -> tuple[PromptRow, ...]:
+        """Its prompts as they are recorded."""
+        return tuple(
+            PromptRow(
+                self.round,
+                position,
+                self.topic,
+                prompt.text,
+                prompt.similarity,
+                prompt.source,
+                prompt.id,
+                json.dumps(prompt.parents),
+            )
+            for position, prompt in enumerate(self.prompts)
+        )
 
 
 def digest_of(secret: bytes, content: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import math
 import secrets
 import time
@@ -130,7 +129,7 @@ async def run_round(
     are scored, in one batch, while the next one is out. Raises RoundError if the validator's own part fails.
     """
     round_id, started_at = plan.round, time.time()
-    prompts = prompt_rows(plan)
+    prompts = plan.rows()
     scored: list[asyncio.Task[_Rows]] = []
     try:
         async with asyncio.timeout(len(prompts) * (settings.timeout_seconds + SCORING_SECONDS)):
@@ -173,23 +172,6 @@ def _observations(answers: Iterable[AnswerRow]) -> dict[str, float]:
     for answer in answers:
         incentives.setdefault(answer.hotkey, []).append(answer.incentive)
     return {hotkey: math.fsum(earned) / len(earned) for hotkey, earned in incentives.items()}
-
-
-def prompt_rows(plan: Plan) -> tuple[PromptRow, ...]:
-    """The prompts of a plan as they are recorded."""
-    return tuple(
-        PromptRow(
-            plan.round,
-            position,
-            plan.topic,
-            prompt.text,
-            prompt.similarity,
-            prompt.source,
-            prompt.id,
-            json.dumps(prompt.parents),
-        )
-        for position, prompt in enumerate(plan.prompts)
-    )
 
 
 def is_askable(text: str) -> bool:

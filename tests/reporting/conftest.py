@@ -7,19 +7,21 @@ import random
 from pathlib import Path
 
 import pytest
+from made_up_rounds import make_plan
 from PIL import Image, ImageDraw
 
 from ig_subnet.reporting.epochs import EpochReading
 from ig_subnet.reporting.history import read_history
 from ig_subnet.reporting.html import Run
 from ig_subnet.reporting.summary import MinerSummary, Summary
+from ig_subnet.validating.commitments import Plan, PlannedPrompt, digest_of, next_head
 from ig_subnet.validating.records import (
     VALID,
     AnswerRow,
     AverageRow,
+    CommitmentRow,
     ExpertScoreRow,
     ImageRow,
-    PromptRow,
     RoundRecord,
     RoundRow,
 )
@@ -49,14 +51,42 @@ def draw(folder: Path, quality: float, random_source: random.Random) -> str:
     return sha256
 
 
+def plan_of(round_id: int) -> Plan:
+    """Two prompts a round; the second one is the same in every other round, and made from two prompts."""
+    prompts = tuple(
+        PlannedPrompt(
+            text=HOSTILE if (round_id, position) == (1, 0) else f"a red circle above a blue square, take {round_id}",
+            id=(id := f"{round_id if position == 0 else round_id % 2 + 100:016x}"),
+            parents=(id, "donor") if position else (id,),
+            source="pocket",
+            row=position,
+            similarity=0.71,
+        )
+        for position in range(2)
+    )
+    return make_plan(round_id).model_copy(update={"topic": "a red <shape>", "prompts": prompts})
+
+
+def commit(store: ScoreStore, round_id: int) -> int:
+    """Commits to the plan of the round; returns the number."""
+    newest, head = store.newest_head()
+    secret, content = hashlib.sha256(b"%d" % newest).digest(), plan_of(round_id).canonical()
+    digest = digest_of(secret, content)
+    at = 1_790_000_000 + 4.0 * round_id - 0.3
+    store.commit(
+        CommitmentRow(
+            newest + 1, round_id, at, 8 + 4 * round_id, digest, next_head(head, digest), secret.hex(), content
+        )
+    )
+    return newest + 1
+
+
 def fill_store(store: ScoreStore, images: Path, rounds: int = ROUNDS) -> None:
     chance = random.Random(5)
     averages = dict.fromkeys(HOTKEYS, 0.0)
     for round_id in range(1, rounds + 1):
-        prompts, answers, pictures, scores, rows = [], [], [], [], []
+        answers, pictures, scores, rows = [], [], [], []
         for position in range(2):
-            text = HOSTILE if (round_id, position) == (1, 0) else f"a red circle above a blue square, take {round_id}"
-            prompts.append(PromptRow(round_id, position, "a red <shape>", text, 0.71, "pocket"))
             for uid, (hotkey, role) in enumerate(HOTKEYS.items(), start=1):
                 silent = role == "noise" and round_id % 5 == 1
                 values = [min(1.0, max(0.001, chance.gauss(QUALITY[role], 0.12))) for _ in range(2)]
@@ -81,14 +111,20 @@ def fill_store(store: ScoreStore, images: Path, rounds: int = ROUNDS) -> None:
             observation = sum(observed) / len(observed)
             averages[hotkey] += (observation - averages[hotkey]) / round_id
             rows.append(AverageRow(round_id, hotkey, uid, observation, averages[hotkey]))
+        planned = commit(store, round_id)
+        if round_id == 3:
+            store.void_commitment(planned, 1_790_000_012.0)
+            planned = commit(store, round_id)
         started = 1_790_000_000 + 4.0 * round_id
         answered = sum(answer.status == "answered" for answer in answers)
         store.record_round(
             RoundRecord(
                 RoundRow(round_id, started, started + 3.6, 10 + 4 * round_id, len(answers), answered),
-                tuple(prompts), tuple(answers), tuple(pictures), tuple(scores), tuple(rows), (),
+                plan_of(round_id).rows(), tuple(answers), tuple(pictures), tuple(scores), tuple(rows), (),
+                commitment=planned,
             )
         )  # fmt: skip
+    commit(store, rounds + 1)
     store.record_weight_setting(at=1_790_000_030.0, block=38, outcome="WeightsSet", detail="", weights=WEIGHTS)
     store.record_weight_setting(
         at=1_790_000_050.0, block=44, outcome="WeightsTooEarly", detail="5 blocks <early>", weights=WEIGHTS

@@ -11,9 +11,12 @@ import pytest
 from html_page import Page
 from PIL import Image
 
-from ig_subnet.reporting.history import History
+from ig_subnet.reporting.history import History, read_history
 from ig_subnet.reporting.html import GALLERY_PROMPTS, Run, image_uri, render_report, write_report
+from ig_subnet.reporting.prompts import committed_rounds, write_commitments
 from ig_subnet.reporting.summary import Summary
+from ig_subnet.validating.commitments import from_lines
+from ig_subnet.validating.store import ScoreStore
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,49 @@ def test_gallery_shows_images_reasons_and_silence(page: Page) -> None:
         kind, data = str(image["src"]).split(",", 1)
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data, validate=True).startswith(b"\x89PNG")
+
+
+def test_what_was_committed_is_shown_and_checked(page: Page, run: Run) -> None:
+    text = " ".join(" ".join(page.text).split())
+    *revealed, next_one = run.history.commitments
+    rounds = len(run.history.rounds)
+    assert text.count("✓") == len(revealed) == rounds + 1 and "✗" not in text
+    assert text.count("✓ asked") == rounds and text.count("✓ void") == 1
+    assert "not revealed yet" in text and next_one.head in text
+    titles = {str(code.get("title")) for code in page.named("code")}
+    assert titles >= {commitment.digest for commitment in run.history.commitments}
+    assert "of 2 prompts" in text
+    fresh = [f"{miner.role} 28 16 12 57%" for miner in run.summary.ranking]  # by hand: 14 once and 2 seven times
+    assert all(line in text for line in fresh)
+
+
+def test_a_plan_that_is_not_revealed_is_nowhere(store_path: Path, page: Page, tmp_path: Path) -> None:
+    with ScoreStore.open(store_path) as store:
+        hidden = store.unrevealed_commitment()
+        history = read_history(store_path)
+    assert hidden is not None and hidden.secret and hidden.content and hidden.digest in page.source
+    write_commitments(tmp_path / "commitments.jsonl", history.commitments)
+    written = (tmp_path / "commitments.jsonl").read_text()
+    assert from_lines(written) == list(history.commitments)
+    for told in (page.source, written):
+        assert hidden.secret not in told
+        assert f"take {hidden.round_id}" in hidden.content and f"take {hidden.round_id}" not in told
+
+
+def test_what_was_asked_otherwise_is_marked(run: Run) -> None:
+    history = run.history
+    other = tuple(
+        dataclasses.replace(prompt, text="a blue circle") if (prompt.round_id, prompt.position) == (2, 1) else prompt
+        for prompt in history.prompts
+    )
+    third = dataclasses.replace(history.commitments[2], secret="00" * 32)
+    commitments = (*history.commitments[:2], third, *history.commitments[3:])
+    changed = dataclasses.replace(history, prompts=other, commitments=commitments)
+    faults = {row.commitment.id: row.fault for row in committed_rounds(changed) if row.fault is not None}
+    assert faults == {2: "the prompts on record are others", 3: "its digest is not that of its secret and content"}
+    text = " ".join(Page(render_report(dataclasses.replace(run, history=changed))).text)
+    assert text.count("✗") == 2
+    assert "what is revealed is not what was committed" in text
 
 
 def test_what_a_peer_wrote_stays_text(page: Page) -> None:

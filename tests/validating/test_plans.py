@@ -20,7 +20,7 @@ from ig_subnet.validating.errors import RoundError, StoreDamaged, StoreForeign
 from ig_subnet.validating.memory import CommittedPlan, Memory
 from ig_subnet.validating.plans import Planner
 from ig_subnet.validating.records import CommitmentRow
-from ig_subnet.validating.round import RoundResult, is_askable, prompt_rows
+from ig_subnet.validating.round import RoundResult, is_askable
 from ig_subnet.validating.store import ScoreStore
 
 MINERS = [f"miner {number}" for number in range(4)]
@@ -51,7 +51,7 @@ async def validator(
 async def ask(memory: Memory, committed: CommittedPlan, miners: Collection[str] = MINERS) -> None:
     """Records the round as if these miners had been asked."""
     made_up = make_round(committed.plan.round)
-    prompts = prompt_rows(committed.plan)
+    prompts = committed.plan.rows()
     asked = [replace(made_up.answers[0], position=row.position, hotkey=hotkey) for row in prompts for hotkey in miners]
     assert made_up.rewarder is not None
     result = RoundResult(made_up.round, prompts, tuple(asked), (), (), {}, made_up.rewarder)
