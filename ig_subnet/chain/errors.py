@@ -5,6 +5,7 @@ ChainError
 ├── ChainAnswerError     the node answered, but with an error or with something that cannot be read
 ├── SubnetNotFound       no such subnet on this network
 ├── UnknownNetwork       neither a known network nor a ws:// endpoint
+├── InvalidAddress       the caller's ss58 address is none
 ├── InvalidWeights       the caller's weights are not weights: NaN, negative, all zero, a uid out of range
 ├── InvalidCommitment    the caller's bytes are no commitment: none at all, or more than the chain takes
 ├── CallRefused          the chain refused a registration or a stake
@@ -61,6 +62,13 @@ class UnknownNetwork(ChainError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"unknown network {name!r}: use one of {', '.join(known)}, or a ws:// or wss:// endpoint")
+
+
+class InvalidAddress(ChainError, ValueError):
+    """The address handed over is no account's: an error of the caller, which no retry mends."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address!r} is no account's address ({reason}): pass the 48 characters of a hotkey's ss58")
 
 
 class InvalidWeights(ChainError, ValueError):

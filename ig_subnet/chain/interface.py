@@ -112,7 +112,7 @@ class Chain(Protocol):
         ...
 
     async def registered_uid(self, hotkey: str) -> int | None:
-        """The uid of an ss58 address on the subnet, or None."""
+        """The uid of an ss58 address on the subnet, or None. Raises InvalidAddress."""
         ...
 
     async def serve_axon(self, ip: str, port: int) -> ServeOutcome:
@@ -142,5 +142,5 @@ class Chain(Protocol):
         ...
 
     async def commitment_of(self, hotkey: str) -> Commitment | None:
-        """What an ss58 address has committed on the subnet, or None."""
+        """What an ss58 address has committed on the subnet, or None. Raises InvalidAddress."""
         ...

@@ -15,7 +15,14 @@ from bittensor.keyfiles import Keypair
 
 from ig_subnet.chain.commitments import commitment_info, readable_bytes
 from ig_subnet.chain.connection import Connection
-from ig_subnet.chain.errors import ChainAnswerError, ChainUnavailable, InvalidWeights, SubnetNotFound, WalletError
+from ig_subnet.chain.errors import (
+    ChainAnswerError,
+    ChainUnavailable,
+    InvalidAddress,
+    InvalidWeights,
+    SubnetNotFound,
+    WalletError,
+)
 from ig_subnet.chain.interface import AxonEndpoint, Chain, Commitment, EpochTiming, MetagraphSnapshot, NeuronSnapshot
 from ig_subnet.chain.outcomes import (
     AxonServed,
@@ -98,6 +105,7 @@ class SubtensorChain:
         return await self._ask(lambda client: client.block())
 
     async def registered_uid(self, hotkey: str) -> int | None:
+        _check_address(hotkey)
         uid = await self._ask(lambda client: client.query(SubtensorModule.Uids, [self.netuid, hotkey]))
         return None if uid is None else int(uid)
 
@@ -146,6 +154,7 @@ class SubtensorChain:
         return {uid: row for uid, row in rows.items() if row}
 
     async def commitment_of(self, hotkey: str) -> Commitment | None:
+        _check_address(hotkey)
         found = await self._ask(lambda client: client.read("commitment", netuid=self.netuid, hotkey_ss58=hotkey))
         return None if found is None else Commitment(readable_bytes(found.fields), found.block)
 
@@ -252,6 +261,14 @@ class SubtensorChain:
 
     async def _submit(self, request: bt.Intent | bt.calls.Call, hotkey: Keypair) -> bt.ExtrinsicResult:
         return await self._connection.ask(lambda client: submit(client, request, hotkey), self._submit_seconds)
+
+
+def _check_address(address: str) -> None:
+    """Raises InvalidAddress before the SDK's own error would look like one of the node's."""
+    try:
+        Keypair(ss58_address=address)
+    except ValueError as error:
+        raise InvalidAddress(address, str(error)) from error
 
 
 def _neuron(neuron: bt.MetagraphNeuron, validator_trust: float) -> NeuronSnapshot:

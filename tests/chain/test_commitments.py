@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ig_subnet.chain import (
     CommitmentTooEarly,
     CommitmentUnchanged,
     CommitmentUnreachable,
+    InvalidAddress,
     InvalidCommitment,
     WalletError,
     WeightsSet,
@@ -36,6 +38,11 @@ VALIDATOR, MINER, STRANGER = "//Validator", "//Miner", "//Stranger"
 HEAD = hashlib.sha256(b"the first head").digest()
 NEXT_HEAD = hashlib.sha256(b"the next head").digest()
 EPOCH_FULL = [{"BigRaw": bytes(512)}] * 3  # twice: 3072 of an epoch's 3100 bytes
+
+
+@cache
+def codec() -> Codec:
+    return Codec(load_metadata(250))
 
 
 async def commit_fields(endpoint: str, signer: Any, fields: list[Any]) -> None:
@@ -155,13 +162,19 @@ class TestReading:
         async with open_chain(node.endpoint, 1, None) as chain:
             assert await chain.commitment_of(wallet(MINER).hotkey_address) == Commitment(data, 11)
 
+    @pytest.mark.parametrize("address", ["", "//Validator", "5CajGB8UYGhTdpPycuzurS4SPcgqD2kzYPL498GfAMwQGYB8"])
+    async def test_what_is_no_address_is_named(self, node, address: str) -> None:
+        async with open_chain(node.endpoint, 1, None) as chain:
+            for read in (chain.commitment_of(address), chain.registered_uid(address)):
+                with pytest.raises(InvalidAddress, match=f"'{address}' is no account's address"):
+                    await read
+
     @given(st.binary(min_size=1, max_size=128))
     @example(b"0x1234")
     @settings(deadline=None)
     def test_no_byte_is_lost_on_the_way(self, data: bytes) -> None:
-        codec = Codec(load_metadata(250))
-        call = codec.compose_call("Commitments", "set_commitment", {"netuid": 1, "info": commitment_info(data)})
-        info = codec.runtime.decode_call(call)["call_args"][1]["value"]
+        call = codec().compose_call("Commitments", "set_commitment", {"netuid": 1, "info": commitment_info(data)})
+        info = codec().runtime.decode_call(call)["call_args"][1]["value"]
         assert readable_bytes(info["fields"]) == data
 
 
