@@ -40,7 +40,7 @@ class CurationConfig(BaseModel):
     """Which steps a curation takes; null or false leaves one out. Exact duplicates always go: a prompt has one id.
 
     `max_nsfw` bounds the source's score where it has one; only DiffusionDB does: Detoxify's probability that a text is
-    toxic or sexually explicit. A prompt is dropped from one in ten on, well before the classifier's even odds: among a
+    toxic or sexually explicit. A prompt is dropped above one in ten, well before the classifier's even odds: among a
     million prompts many can be spared, and those that stay are sent to strangers' machines.
     """
 
@@ -72,8 +72,8 @@ def curate(
 ) -> Manifest:
     """Read, filter and write a database into `directory`; `progress` shows a bar over the rows.
 
-    The same sources and settings give the same files, byte for byte, whatever `batch_rows` is. Raises `DatabaseError`
-    for a source that cannot be read or holds no prompts, and when no prompt is kept.
+    The same sources and settings give the same database, byte for byte, whatever `batch_rows` is. Raises
+    `DatabaseError` for a source that cannot be read or holds no prompts, and when no prompt is kept.
     """
     from tqdm import tqdm
 

@@ -7,7 +7,7 @@ the same rows uncompressed, so that it is mapped into memory and any row is read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -115,12 +115,12 @@ class PromptDatabase:
         """SHA-256 of prompts.parquet, hexadecimal: equal for equal databases on every machine."""
         return self.manifest.sha256
 
-    def texts(self, positions: Sequence[int]) -> list[str]:
+    def texts(self, positions: Iterable[int]) -> list[str]:
         """The prompts at these positions, in this order."""
         column = self.table["text"]
         return [column[int(position)].as_py() for position in positions]
 
-    def prompts(self, positions: Sequence[int]) -> list[Prompt]:
+    def prompts(self, positions: Iterable[int]) -> list[Prompt]:
         """The prompts at these positions, in this order, with where they came from."""
         columns = [self.table[name] for name in ("id", "text", "source", "row", "licence")]
         return [Prompt(*(column[int(position)].as_py() for column in columns)) for position in positions]

@@ -74,7 +74,8 @@ class Funnel:
 
             batch = self._keep("gibberish", batch, ~is_gibberish(batch["text"]))
         if config.max_nsfw is not None:
-            batch = self._keep("nsfw_score", batch, pc.fill_null(pc.less(batch["nsfw"], config.max_nsfw), True))
+            limit = pa.scalar(config.max_nsfw, pa.float32())  # as the scores are: 0.1 is not above 0.1
+            batch = self._keep("nsfw_score", batch, pc.fill_null(pc.less_equal(batch["nsfw"], limit), True))
         if config.word_list:
             safe = pc.invert(has_unsafe_words(batch["text"]))
             judged = pc.is_valid(batch["nsfw"]) if config.max_nsfw is not None else False

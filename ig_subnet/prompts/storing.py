@@ -1,4 +1,4 @@
-"""Writing a database: every file is whole or not there, and the same rows give the same bytes."""
+"""Writing a database: every file is whole or not there; the same rows give the same Parquet file, byte for byte."""
 
 from __future__ import annotations
 
