@@ -32,3 +32,11 @@ def test_every_entry_of_the_list_is_found_once_and_written_plainly() -> None:
     assert len(words) > 200 and len(set(words)) == len(words)
     assert all(word == " ".join(word.lower().split()) for word in words)
     assert all(has_unsafe_words(pa.array([f"a photo of {word.upper()}, 8k" for word in words])).to_pylist())
+
+
+def test_no_entry_is_covered_by_another() -> None:
+    words = set(entries())
+    for phrase in words:
+        parts = phrase.split()
+        spans = {" ".join(parts[start:end]) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1)}
+        assert spans & words == {phrase}
