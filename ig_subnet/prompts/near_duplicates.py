@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ig_subnet.prompts.words import in_chunks, split_words, text_column
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,7 +36,6 @@ PAIRS = 100_000  # compared at once
 
 COLON_NUMBER = r":\s*-?\d+(?:\.\d+)?"
 AFTER_SUBJECT = r"(?s)(?:[,.;|]| by ).*"
-BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\p{So}]+"  # a word is of letters, marks, digits and emoji
 START, END = "^", "$"  # of a subject: never words
 
 
@@ -63,27 +64,23 @@ def keep_first(
     overlook at most 1 - `CANDIDATE_RECALL` of the pairs at the threshold, always the same ones. `progress` shows a bar.
     ValueError for a threshold outside (0, 1] and for missing texts.
     """
-    import pyarrow as pa
     from tqdm import tqdm
 
     if not 0 < threshold <= 1:
         raise ValueError(f"the threshold of near-duplicates must be above 0 and at most 1, not {threshold}")
-    if not isinstance(texts, pa.ChunkedArray):
-        texts = pa.chunked_array([texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())])
-    if texts.null_count:
-        raise ValueError(f"{texts.null_count} of {len(texts)} prompts are missing; drop them first")
-    if not len(texts):
+    column = text_column(texts)
+    if not len(column):
         return np.ones(0, np.bool_)
     rows = rows_per_band(threshold)
-    keys = np.empty((BANDS, len(texts)), np.uint64)
+    keys = np.empty((BANDS, len(column)), np.uint64)
     values, sizes = [], []
-    with tqdm(total=len(texts), desc="near duplicates", unit=" prompts", disable=not progress) as bar:
-        for start in range(0, len(texts), CHUNK):
-            sets = shingle_sets(texts.slice(start, CHUNK).combine_chunks())
+    with tqdm(total=len(column), desc="near duplicates", unit=" prompts", disable=not progress) as bar:
+        for number, texts in enumerate(in_chunks(column, CHUNK)):
+            sets = shingle_sets(texts)
             values.append(sets.values)
             sizes.append(np.diff(sets.offsets))
-            keys[:, start : start + CHUNK] = band_keys(sets, rows)
-            bar.update(len(sizes[-1]))
+            keys[:, number * CHUNK :][:, : len(texts)] = band_keys(sets, rows)
+            bar.update(len(texts))
     return _greedy(keys, ShingleSets(np.concatenate(values), _offsets(np.concatenate(sizes))), threshold)
 
 
@@ -100,8 +97,8 @@ def shingle_sets(texts: pa.Array) -> ShingleSets:
     import pyarrow.compute as pc
 
     texts = pc.replace_substring_regex(pc.utf8_lower(texts), COLON_NUMBER, "")
-    words, word_rows = _words(texts)
-    subject, subject_rows = _words(pc.replace_substring_regex(texts, AFTER_SUBJECT, ""))
+    words, word_rows = _hashed_words(texts)
+    subject, subject_rows = _hashed_words(pc.replace_substring_regex(texts, AFTER_SUBJECT, ""))
     pairs, pair_rows = _subject_pairs(subject, subject_rows, len(texts))
     copies = [_mix(pairs + np.uint64(copy)) for copy in range(SUBJECT_WEIGHT)]
     rows = np.concatenate([word_rows, *[pair_rows] * SUBJECT_WEIGHT])
@@ -111,17 +108,10 @@ def shingle_sets(texts: pa.Array) -> ShingleSets:
     return ShingleSets(keyed.astype(np.uint32), _offsets(counts))
 
 
-def _words(texts: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _hashed_words(texts: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The words of all texts as 64-bit hashes, and the text that each is of."""
-    import pyarrow.compute as pc
-
-    lists = pc.split_pattern_regex(texts, BETWEEN_WORDS)
-    words = lists.flatten().dictionary_encode()
-    hashes = np.array([_hash(word) for word in words.dictionary.to_pylist()], np.uint64)
-    codes = words.indices.to_numpy()
-    rows = pc.list_parent_indices(lists).to_numpy()
-    real = pc.not_equal(words.dictionary, "").to_numpy(zero_copy_only=False)[codes]  # a separator at either end
-    return hashes[codes[real]], rows[real]
+    words = split_words(texts)
+    return np.array([_hash(word) for word in words.vocabulary], np.uint64)[words.codes], words.rows
 
 
 def _hash(word: str) -> int:
