@@ -27,12 +27,12 @@ def make_plan(round_id: int, hotkey: str = HOTKEY, text: str = "a red circle") -
     return Plan(hotkey=hotkey, netuid=1, round=round_id, topic="colours", prompts=(prompt,), prompter=identity)
 
 
-def make_commitments(*outcomes: str | None) -> list[CommitmentRow]:
+def make_commitments(*outcomes: str | None, hotkey: str = HOTKEY) -> list[CommitmentRow]:
     """One commitment for each outcome, None for one that is not revealed; a void round is planned again."""
     rows: list[CommitmentRow] = []
     head, round_id = FIRST_HEAD, 1
     for number, outcome in enumerate(outcomes, 1):
-        secret, content = bytes([number]) * 32, make_plan(round_id).canonical()
+        secret, content = bytes([number]) * 32, make_plan(round_id, hotkey).canonical()
         digest = digest_of(secret, content)
         head = next_head(head, digest)
         revealed = (secret.hex(), content, 10.0 * number + 5, outcome) if outcome else (None,) * 4

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -37,6 +38,15 @@ def _endpoint(value: str) -> str:
     if not value.startswith(("ws://", "wss://")):
         raise ValueError("must be a ws:// or wss:// address")
     return value
+
+
+def _is_on_own_network(endpoint: str) -> bool:
+    """Whether a ws:// address is localhost or an address that only one's own network knows; no name is looked up."""
+    try:
+        host = urlsplit(endpoint).hostname
+        return host == "localhost" or ipaddress.ip_address(host or "").is_private
+    except ValueError:
+        return False
 
 
 def _ip_address(value: str) -> str:
@@ -95,8 +105,11 @@ class SubtensorSettings(_Group):
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a chain on one's own machines, where private and loopback addresses are fine."""
-        return self.network == "local"
+        """Whether this is a chain on one's own machines, where private and loopback addresses are fine.
+
+        `local` with the endpoint of a node elsewhere is not: what is forbidden on the network of others stays so.
+        """
+        return self.network == "local" and (self.chain_endpoint is None or _is_on_own_network(self.chain_endpoint))
 
 
 class WalletSettings(_Group):
@@ -320,7 +333,7 @@ class MinerSettings(_Settings):
         if not address:
             raise ValueError(
                 "--axon.external_ip is required on --subtensor.network "
-                f"{self.subtensor.network}: give the public address at which validators reach this machine"
+                f"{self.subtensor.target}: give the public address at which validators reach this machine"
             )
         if not address.is_global:
             raise ValueError(

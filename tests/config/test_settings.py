@@ -195,6 +195,31 @@ def test_a_validator_pays_strangers_unless_it_is_local_or_sets_no_weights() -> N
     assert not parse_validator_settings([*LOCAL, "--subtensor.chain_endpoint", "ws://10.0.0.1:9944"]).pays_strangers
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "own"),
+    [
+        ("ws://127.0.0.1:9944", True),
+        ("ws://localhost:9944", True),
+        ("ws://[::1]:9944", True),
+        ("wss://entrypoint-finney.opentensor.ai:443", False),
+        ("ws://8.8.8.8:9944", False),
+        ("ws://127.0.0.1.example.org:9944", False),
+        ("ws://127.0.0.1@example.org:9944", False),
+        ("ws://[::ffff:8.8.8.8]:9944", False),
+        ("ws://[::1", False),
+    ],
+)
+def test_local_is_a_chain_of_ones_own_whatever_it_is_called(endpoint: str, own: bool) -> None:
+    """Nobody can call the network of others local, and so be called at a private address or pay by a guess."""
+    settings = parse_validator_settings([*LOCAL, "--subtensor.chain_endpoint", endpoint])
+    assert (settings.allow_private_axons, settings.pays_strangers) == (own, not own)
+
+
+def test_the_head_is_published_only_where_that_is_asked_for() -> None:
+    assert not parse_validator_settings([]).neuron.publish_commitments
+    assert parse_validator_settings(["--neuron.publish_commitments"]).neuron.publish_commitments
+
+
 # --- where the miner can be reached
 
 
