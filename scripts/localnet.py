@@ -169,10 +169,10 @@ def set_environment(folder: RunFolder) -> None:
 
 
 def index_is_cached() -> bool:
-    """Whether an earlier run embedded prompts; if they were others, the validator embeds its own."""
-    from ig_subnet.prompts.index import default_cache_directory
+    """Whether an earlier run indexed prompts; if they were others, the validator indexes its own."""
+    from ig_subnet.prompts.index import INDEX_MANIFEST, default_cache_directory
 
-    return any(default_cache_directory().glob("*.npy"))
+    return any(default_cache_directory().glob(f"*/{INDEX_MANIFEST}"))
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ prompter.retrieve("a shape above another shape", k=10)
 from __future__ import annotations
 
 from ig_subnet.prompts.choosing import Candidates, RetrievedPrompt, Uses
+from ig_subnet.prompts.database import PromptDatabase
 from ig_subnet.prompts.errors import (
     DatabaseError,
     EmbeddingModelError,
     PromptConfigurationError,
     PromptError,
+    PromptIndexError,
     RetrievalError,
 )
 from ig_subnet.prompts.expansion import DrawnPrompt
-from ig_subnet.prompts.old_database import PromptDatabase, load_database
 from ig_subnet.prompts.prompter import Prompter, load_prompter
 from ig_subnet.prompts.topics import TOPIC_SETS, Topic
 
@@ -28,11 +29,11 @@ __all__ = [
     "PromptConfigurationError",
     "PromptDatabase",
     "PromptError",
+    "PromptIndexError",
     "Prompter",
     "RetrievalError",
     "RetrievedPrompt",
     "Topic",
     "Uses",
-    "load_database",
     "load_prompter",
 ]

@@ -62,8 +62,8 @@ def expand(
     """The subject of `chosen`, then modifiers of other candidates and its own in an order that the seed decides.
 
     Each new modifier comes from another prompt, and none is there twice, whatever its weight. Where not all `fits`, the
-    prompt's own are left out first. A prompt to which nothing can be added stays as it is, and so does one with a bracket
-    that is not closed: it would weigh what comes behind it.
+    prompt's own are left out first. A prompt to which nothing can be added stays as it is, and so does one with a
+    bracket that is not closed: it would weigh what comes behind it.
     """
     unchanged = DrawnPrompt.of(chosen, candidates.topic.name)
     if not _is_balanced(chosen.text):

