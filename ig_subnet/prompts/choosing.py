@@ -134,4 +134,4 @@ def by_lot(ids: Iterable[str], seed: bytes) -> list[str]:
 
 
 def _rounded(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.round(np.asarray(values, dtype=np.float64), DECIMALS)
+    return np.asarray(values, dtype=np.float64).round(DECIMALS)

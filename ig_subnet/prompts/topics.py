@@ -50,7 +50,7 @@ class Topic(BaseModel):
 
     name: str = Field(min_length=1)
     text: str = Field(min_length=1)
-    weight: PositiveFloat = Field(1.0, allow_inf_nan=False)
+    weight: PositiveFloat = Field(default=1.0, allow_inf_nan=False)
     filters: TopicFilters = TopicFilters()
 
 
