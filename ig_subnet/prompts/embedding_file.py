@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ig_subnet.prompts.embedding import Embedder
 from ig_subnet.prompts.errors import PromptIndexError
-from ig_subnet.prompts.index import BLOCK, BUILD, EMBEDDINGS, INDEX_MANIFEST, EmbeddingRecord, read_index_manifest
+from ig_subnet.prompts.index import BLOCK, EMBEDDINGS, INDEX_MANIFEST, EmbeddingRecord, embed_again, read_index_manifest
 
 if TYPE_CHECKING:
     from ig_subnet.prompts.database import PromptDatabase
@@ -56,18 +56,23 @@ def embed_database(
     part.replace(directory / EMBEDDINGS)
 
 
+def read_record(directory: Path) -> EmbeddingRecord | None:
+    """What the embeddings in a directory, whole or cut, are of. None where nothing says so."""
+    try:
+        return EmbeddingRecord.model_validate_json((directory / RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def _check_embeddings(directory: Path, record: EmbeddingRecord) -> None:
     """Raises `PromptIndexError` where embeddings, whole or cut, are of another model or database, or damaged."""
-    whole, path = directory / EMBEDDINGS, directory / RECORD
+    whole = directory / EMBEDDINGS
     if not whole.is_file() and not (directory / f"{EMBEDDINGS}.part").is_file():
         return
-    again = f"embed again ({BUILD} {directory} --fresh) or use another directory"
-    try:
-        found = EmbeddingRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise PromptIndexError(
-            f"{directory} has embeddings of which {path} does not say what they are; {again}"
-        ) from error
+    again = f"embed again ({embed_again(directory, record.model)}) or use another directory"
+    found = read_record(directory)
+    if found is None:
+        raise PromptIndexError(f"{directory} has embeddings, and no {RECORD} that says what of; {again}")
     if found.model.fingerprint != record.model.fingerprint:
         raise PromptIndexError(f"{directory} is embedded with {found.model}, not with {record.model}; {again}")
     if (found.database, found.count) != (record.database, record.count):

@@ -115,6 +115,12 @@ class IndexManifest(BaseModel):
         return self.structure.bytes + self.embeddings.bytes
 
 
+def embed_again(directory: Path, model: ModelIdentity) -> str:
+    """The command that replaces the embeddings of a directory by those of a model."""
+    revision = f" --revision {model.revision}" if model.revision else ""
+    return f"{BUILD} {directory} --fresh --model {model.name}{revision} --dtype {model.dtype}"
+
+
 def read_index_manifest(directory: Path) -> IndexManifest:
     """Raises `PromptIndexError` when there is no index, its build was cut, or index.json is not one of ours."""
     path = directory / INDEX_MANIFEST
@@ -156,7 +162,7 @@ class VectorIndex:
         if model is not None and (made_with is None or model.fingerprint != made_with.fingerprint):
             raise PromptIndexError(
                 f"{directory} was embedded with {made_with or 'no model'}, and queries come from {model}; use that "
-                f"model, another directory, or embed again: {BUILD} {directory} --fresh"
+                f"model, another directory, or embed again: {embed_again(directory, model)}"
             )
         # A graph that is damaged anywhere would be followed out of its memory: it is read whole (0.1 s for 100 MB).
         manifest.structure.check(directory / STRUCTURE, completely=manifest.kind == "hnsw")
