@@ -41,6 +41,7 @@ class RunFolder:
         self.cache = self.out / "cache"
         self.summary = self.out / "summary.json"
         self.report = self.out / "report.html"
+        self.commitments = self.out / "commitments.jsonl"
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -64,8 +65,9 @@ class RunFolder:
         if self.memory.exists():
             for folder in (self.chain, self.wallets, self.neurons, self.images, self.logs):
                 shutil.rmtree(folder, ignore_errors=True)
-            for file in (self.genesis, self.summary, self.report, self.memory):  # the memory last: it says whose all is
+            for file in (self.genesis, self.summary, self.report, self.commitments):
                 file.unlink(missing_ok=True)
+            self.memory.unlink()  # last: it says whose all this is
 
     def recall(self, seed: int | None, miners: list[str] | None, default_miners: list[str]) -> Memory:
         """What the last run remembered, or a new memory, kept from now on; a `seed` or `miners` of None is any.

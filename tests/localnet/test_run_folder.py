@@ -42,7 +42,8 @@ def test_fresh_keeps_caches_and_what_is_not_a_runs(tmp_path: Path) -> None:
             path.mkdir()
             (path / "file").write_text("state")
         (tmp_path / "mine.txt").write_text("not the run's")
-        folder.report.write_text("old")
+        for file in (folder.report, folder.commitments):
+            file.write_text("old")
         folder.remove_state()
         assert {path.name for path in tmp_path.iterdir()} == {".lock", "cache", "mine.txt"}
         assert folder.recall(8, None, ROLES).seed == 8
