@@ -26,12 +26,13 @@ def set_commitment(context: CallContext, netuid: int, info: dict[str, Any]) -> N
     """Publish up to three fields under the signing hotkey, which must be registered on the subnet."""
     state, who = context.state, context.signer
     ensure(state.has("Uids", netuid, who), "AccountNotAllowedCommit", PALLET)
-    fields, sizes = zip(*map(_field, info["fields"]), strict=True) if info["fields"] else ((), ())
-    ensure(len(fields) <= MAX_FIELDS, "TooManyFieldsInCommitmentInfo", PALLET)
-    _use_space(state, netuid, who, max(MIN_SPACE, sum(sizes)))
+    ensure(len(info["fields"]) <= MAX_FIELDS, "TooManyFieldsInCommitmentInfo", PALLET)
+    measured = [_measured(field) for field in info["fields"]]
+    fields = [field for field, _ in measured]
+    _use_space(state, netuid, who, max(MIN_SPACE, sum(size for _, size in measured)))
     if "ResetBondsFlag" in fields:  # only noted: BondsResetOn, without which bonds stay, is off on every local subnet
         state.put("Commitments.LastBondsReset", netuid, who, value=context.number)
-    registration = {"deposit": 0, "block": context.number, "info": {"fields": list(fields)}}
+    registration = {"deposit": 0, "block": context.number, "info": {"fields": fields}}
     state.put("Commitments.CommitmentOf", netuid, who, value=registration)
     state.put("Commitments.LastCommitment", netuid, who, value=context.number)
     sealed = [field["TimelockEncrypted"] for field in fields if "TimelockEncrypted" in field]
@@ -50,7 +51,7 @@ def purge(state: State, netuid: int, hotkey: str) -> None:
     _index_sealed(state, netuid, hotkey, add=False)
 
 
-def _field(field: Any) -> tuple[Any, int]:
+def _measured(field: Any) -> tuple[Any, int]:
     """A decoded field as the codec encodes it back, and the bytes it counts for."""
     if isinstance(field, str):  # None, ResetBondsFlag
         return field, 0
