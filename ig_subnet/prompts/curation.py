@@ -5,8 +5,8 @@ The steps in their order; exact duplicates go early, since most rows of a large 
 normalise         one line of visible Unicode (NFC) with single spaces; a prompt of which nothing is left is dropped
 exact_duplicates  all but the first of the prompts that differ at most in case
 characters        longer than a synapse carries
-clip_tokens       longer than CLIP, PickScore and HPSv2 read
 bert_tokens       longer than ImageReward reads
+clip_tokens       longer than CLIP, PickScore and HPSv2 read
 english           another language
 gibberish         no language
 nsfw_score        judged unsafe by the source's own classifier, where it has one
@@ -28,7 +28,7 @@ from ig_subnet.prompts.database import Manifest, SourceRecord, file_digest
 from ig_subnet.prompts.errors import DatabaseError, PromptConfigurationError
 from ig_subnet.prompts.near_duplicates import THRESHOLD
 from ig_subnet.prompts.sources import BATCH_ROWS, SourceConfig
-from ig_subnet.prompts.tokens import count_tokens
+from ig_subnet.prompts.tokens import count_bert_tokens, count_clip_tokens
 
 CURATION_VERSION = 1
 """Raised whenever this code would curate the same sources otherwise than before."""
@@ -61,9 +61,11 @@ class CurationConfig(BaseModel):
 
 def fits(text: str, config: CurationConfig) -> bool:
     """Whether a text is within the configuration's limits: characters, CLIP's tokens and BERT's."""
-    (clip,), (bert,) = count_tokens([text])
-    limits = ((len(text), config.max_characters), (clip, config.max_clip_tokens), (bert, config.max_bert_tokens))
-    return all(limit is None or length <= limit for length, limit in limits)
+    return (
+        len(text) <= config.max_characters
+        and (config.max_bert_tokens is None or count_bert_tokens([text])[0] <= config.max_bert_tokens)
+        and (config.max_clip_tokens is None or count_clip_tokens([text])[0] <= config.max_clip_tokens)
+    )
 
 
 def curate(

@@ -19,7 +19,7 @@ from ig_subnet.prompts.near_duplicates import keep_first
 from ig_subnet.prompts.safety import has_unsafe_words
 from ig_subnet.prompts.sources import SourceConfig
 from ig_subnet.prompts.storing import SCHEMA
-from ig_subnet.prompts.tokens import count_tokens
+from ig_subnet.prompts.tokens import count_bert_tokens, count_clip_tokens
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -61,9 +61,12 @@ class Funnel:
         batch = self._keep("normalise", batch, pc.greater(pc.binary_length(batch["text"]), 0))
         batch = self._keep("exact_duplicates", batch, self._unseen(batch["text"]))
         batch = self._keep("characters", batch, pc.less_equal(pc.utf8_length(batch["text"]), config.max_characters))
-        clip, bert = count_tokens(batch["text"].to_pylist())
-        batch = batch.append_column("clip_tokens", pa.array(clip)).append_column("bert_tokens", pa.array(bert))
-        for column, limit in (("clip_tokens", config.max_clip_tokens), ("bert_tokens", config.max_bert_tokens)):
+        # BERT's first: its limit is the lower one, and CLIP's tokens take half as long again to count.
+        for column, count, limit in (
+            ("bert_tokens", count_bert_tokens, config.max_bert_tokens),
+            ("clip_tokens", count_clip_tokens, config.max_clip_tokens),
+        ):
+            batch = batch.append_column(column, pa.array(count(batch["text"].to_pylist())))
             if limit is not None:
                 batch = self._keep(column, batch, pc.less_equal(batch[column], limit))
         if config.english:

@@ -10,25 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def count_tokens(texts: Sequence[str]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """(CLIP's, BERT's) number of tokens of each text, int16 [N], with the two special ones that each adds.
+def count_clip_tokens(texts: Sequence[str]) -> NDArray[np.int16]:
+    """int16 [N]: tokens of CLIP's byte-pair vocabulary with the two that mark the ends.
 
-    CLIP's byte-pair vocabulary is that of CLIP, PickScore and HPSv2, which read 77 tokens of a prompt; uncased BERT's
-    is ImageReward's, which reads 35. Both are the packaged ones.
+    CLIP, PickScore and HPSv2 read 77 of a prompt. The vocabulary is the packaged one.
     """
-    clip, bert = _tokenizers()
-    return _count(clip, texts), _count(bert, texts)
+    return _count(_clip(), texts)
+
+
+def count_bert_tokens(texts: Sequence[str]) -> NDArray[np.int16]:
+    """int16 [N]: tokens of uncased BERT's vocabulary with the two that mark the ends.
+
+    ImageReward reads 35 of a prompt. The vocabulary is the packaged one.
+    """
+    return _count(_bert(), texts)
 
 
 def _count(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.int16]:
     return np.fromiter(map(len, tokenizer.encode_batch_fast(texts)), np.int16, count=len(texts))
 
 
-@cache
-def _tokenizers() -> tuple[Any, Any]:
-    """The compiled tokenizers inside the experts' own. Importing the experts' room costs as much as importing torch."""
-    from ig_subnet.rewards.loading import WeightFiles
-    from ig_subnet.rewards.tokenizers import load_bert_tokenizer, load_clip_tokenizer
+# The compiled tokenizers inside the experts' own. Importing the experts' room costs as much as importing torch.
 
-    packaged = WeightFiles("the packaged vocabularies", {})
-    return load_clip_tokenizer(packaged).backend_tokenizer, load_bert_tokenizer(packaged).backend_tokenizer
+
+@cache
+def _clip() -> Any:
+    from ig_subnet.rewards.loading import WeightFiles
+    from ig_subnet.rewards.tokenizers import load_clip_tokenizer
+
+    return load_clip_tokenizer(WeightFiles("the packaged vocabulary", {})).backend_tokenizer
+
+
+@cache
+def _bert() -> Any:
+    from ig_subnet.rewards.loading import WeightFiles
+    from ig_subnet.rewards.tokenizers import load_bert_tokenizer
+
+    return load_bert_tokenizer(WeightFiles("the packaged vocabulary", {})).backend_tokenizer

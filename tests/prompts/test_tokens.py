@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from source_tree import ROOT, imports
 
-from ig_subnet.prompts.tokens import count_tokens
+from ig_subnet.prompts.tokens import count_bert_tokens, count_clip_tokens
 from ig_subnet.rewards.loading import WeightFiles
 from ig_subnet.rewards.tokenizers import load_bert_tokenizer, load_clip_tokenizer
 
@@ -11,7 +11,7 @@ TEXTS = ["a cat", "", "a photo of a (lighthouse:1.2), trending on artstation, 8k
 
 
 def test_tokens_are_counted_as_the_experts_count_them() -> None:
-    clip, bert = count_tokens(TEXTS)
+    clip, bert = count_clip_tokens(TEXTS), count_bert_tokens(TEXTS)
     assert clip.dtype == bert.dtype == np.int16
     packaged = WeightFiles("packaged", {})
     assert clip.tolist() == [len(ids) for ids in load_clip_tokenizer(packaged)(TEXTS)["input_ids"]]
@@ -20,8 +20,7 @@ def test_tokens_are_counted_as_the_experts_count_them() -> None:
 
 
 def test_no_text_has_no_counts() -> None:
-    clip, bert = count_tokens([])
-    assert clip.shape == bert.shape == (0,)
+    assert count_clip_tokens([]).shape == count_bert_tokens([]).shape == (0,)
 
 
 def test_only_the_tokenizers_of_the_experts_are_asked_for() -> None:
