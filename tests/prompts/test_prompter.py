@@ -30,7 +30,7 @@ from ig_subnet.prompts.embedding import ModelIdentity, SentenceEmbedder, find_mo
 from ig_subnet.prompts.index import default_cache_directory
 from ig_subnet.prompts.prompter import PrompterConfig, open_prompter
 from ig_subnet.prompts.sources import PromptFile
-from ig_subnet.prompts.tokens import count_tokens
+from ig_subnet.prompts.tokens import count_bert_tokens
 
 PLAIN = {"english": False, "gibberish": False, "near_duplicates": None}
 ANIMALS = ("cat", "dog", "fox", "owl", "horse", "whale")
@@ -298,7 +298,7 @@ def test_drawn_prompts_are_expanded_within_the_databases_limits(tmp_path: Path) 
     assert len(expanded) > 10
     for prompt in expanded:
         assert prompt.text.split(",")[0] == MADE_UP[prompt.row].split(",")[0]
-        assert len(prompt.text) <= 60 and count_tokens([prompt.text])[1][0] <= 20
+        assert len(prompt.text) <= 60 and count_bert_tokens([prompt.text])[0] <= 20
         assert prompt.parents[0] == prompt.id and 2 <= len(prompt.parents) <= 4
     assert prompter.draw(candidates, 20, {}, b"a seed") == drawn
 
