@@ -132,8 +132,8 @@ def build_vector_index(
 
     The directory has embeddings.npy (not written again if `embeddings` is its memory map), index.faiss and index.json
     afterwards. The search is tuned and measured with noisy copies of embeddings and with `queries` float32 [Q, D],
-    which are like those to come; `record` says what was embedded. Uses 1 GB beside the index of 2 million embeddings at
-    768 dimensions. Raises `ValueError` for embeddings that are none.
+    which are like those to come, two at least; `record` says what was embedded. Uses 1 GB beside the index of 2 million
+    embeddings at 768 dimensions. Raises `ValueError` for embeddings that are none.
     """
     import faiss
 
@@ -188,7 +188,8 @@ def _make(kind: Kind, vectors: NDArray[np.float16]) -> tuple[faiss.Index, dict[s
     if kind == "flat":
         return faiss.IndexScalarQuantizer(dimension, quantizer.QT_fp16, metric), {}
     lists = min(2 ** round(math.log2(4 * math.sqrt(count))), max(1, count // 39))  # faiss wants 39 points a centroid
-    sample = _sample(vectors, POINTS_PER_LIST * lists).astype(np.float32)
+    rows = np.random.default_rng(SEED).choice(count, min(count, POINTS_PER_LIST * lists), replace=False)
+    sample = vectors[np.sort(rows)].astype(np.float32)
     if kind == "hnsw":
         structure = faiss.IndexHNSWSQ(dimension, quantizer.QT_8bit, NEIGHBOURS, metric)
         structure.hnsw.efConstruction = CONSTRUCTION
@@ -198,7 +199,7 @@ def _make(kind: Kind, vectors: NDArray[np.float16]) -> tuple[faiss.Index, dict[s
             faiss.IndexFlatIP(dimension), dimension, lists, quantizer.QT_8bit, metric
         )
         structure.cp.niter = ITERATIONS
-        structure.cp.max_points_per_centroid = POINTS_PER_LIST
+        structure.cp.min_points_per_centroid, structure.cp.max_points_per_centroid = 1, POINTS_PER_LIST
         parameters = {"lists": lists}
     structure.train(sample)
     return structure, parameters
@@ -241,20 +242,13 @@ def recall_of(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
 
 def noisy_queries(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
     """float32 [Q, D] of unit length: embeddings with noise, cosine about 0.8 to themselves; the same each time."""
-    queries = _sample(vectors, 2 * (QUERIES // 2)).astype(np.float32)
-    noise = np.random.default_rng(SEED).standard_normal(queries.shape, dtype=np.float32)
-    queries += NOISE / math.sqrt(vectors.shape[1]) * noise
+    rng = np.random.default_rng(SEED)
+    queries = vectors[np.sort(rng.integers(0, len(vectors), QUERIES))].astype(np.float32)
+    queries += NOISE / math.sqrt(vectors.shape[1]) * rng.standard_normal(queries.shape, dtype=np.float32)
     return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
 
 def topic_queries(database: PromptDatabase, embedder: Embedder) -> NDArray[np.float32]:
     """float32 [Q, D]: embeddings of topics made of the first words of some prompts; the same each time."""
-    positions = _sample(np.arange(len(database)), QUERIES).tolist()
+    positions = np.random.default_rng(SEED).integers(0, len(database), QUERIES).tolist()
     return embedder.embed([f"a image of {' '.join(text.split()[:TOPIC_WORDS])}" for text in database.texts(positions)])
-
-
-def _sample(rows: NDArray, count: int) -> NDArray:
-    """`count` of the rows, or all, in their order; the same each time."""
-    if count >= len(rows):
-        return rows[:]
-    return rows[np.sort(np.random.default_rng(SEED).choice(len(rows), count, replace=False))]

@@ -97,6 +97,7 @@ def store_embeddings(embeddings: NDArray, directory: Path) -> NDArray[np.float16
         raise ValueError(f"embeddings must be [N, D], not {list(embeddings.shape)}")
     path = directory / EMBEDDINGS
     if not (isinstance(embeddings, np.memmap) and path.is_file() and path.samefile(str(embeddings.filename))):
+        (directory / RECORD).unlink(missing_ok=True)
         part = directory / f"{EMBEDDINGS}.part"
         with part.open("w+b") as file:
             _write_header(file, embeddings.shape)
