@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,10 +32,6 @@ from ig_subnet.prompts.index import (
 from ig_subnet.prompts.sources import PocketCaptions, SourceConfig
 from ig_subnet.prompts.topics import Topic, TopicFilters, Topics, passing
 
-# Captions of the pocket world are made to be asked: clean, short, and a word apart.
-CAPTIONS = CurationConfig(
-    max_clip_tokens=None, max_bert_tokens=None, english=False, gibberish=False, word_list=False, near_duplicates=None
-)
 OTHER_BUILDER_SECONDS = 3600.0  # what another process may take to make the same index; 2 million prompts on a GPU do
 
 
@@ -51,8 +47,7 @@ class IndexDirectory(BaseModel):
 class PrompterConfig(BaseModel):
     """The `prompter` section of a profile.
 
-    `curation` and `index` say how a source is prepared on its first use. Without `curation` all steps are taken, but
-    for captions of the pocket world, of which exact duplicates go and nothing else.
+    `curation` (by default, `default_curation`) and `index` say how a source is prepared on its first use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +83,7 @@ class Prompter:
         self._config = config
         self._curation = CurationConfig.model_validate(database.manifest.curation)
         self._passing: dict[TopicFilters, NDArray[np.bool_]] = {}
+        self._queries: dict[str, NDArray[np.float32]] = {}
         for topic in self.topics:
             self._allowed(topic)
 
@@ -100,7 +96,7 @@ class Prompter:
             raise RetrievalError(f"asked for {k} prompts; the database holds 1 to {len(self.database)}")
         if not topic.strip():
             raise RetrievalError("the topic is empty; say in words what prompts should be about")
-        return self._search(topic, k, None)[0]
+        return self._search(self._embedder.embed([topic]), k, None)[0]
 
     def candidates(self, topic: Topic) -> Candidates:
         """The prompts nearest to the topic that pass its filters: as many as are configured, or all there are.
@@ -156,14 +152,15 @@ class Prompter:
         return self._passing[filters]
 
     def _nearest(self, topic: Topic, k: int) -> Candidates:
-        prompts, vectors = self._search(topic.text, k, self._allowed(topic))
+        if topic.text not in self._queries:
+            self._queries[topic.text] = self._embedder.embed([topic.text])
+        prompts, vectors = self._search(self._queries[topic.text], k, self._allowed(topic))
         return Candidates(topic, k, tuple(prompts), vectors)
 
     def _search(
-        self, text: str, k: int, allowed: NDArray[np.bool_] | None
+        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[list[RetrievedPrompt], NDArray[np.float32]]:
         """Up to `k` prompts, nearest first by their exact cosines, which the index may only estimate; and vectors."""
-        query = self._embedder.embed([text])
         positions = self._index.search(query, min(k, len(self.database)), allowed)[1][0]
         positions = np.sort(positions[positions >= 0])
         vectors = self._index.vectors(positions)
@@ -199,7 +196,7 @@ def open_prompter(config: PrompterConfig, embedder: Embedder, cache: Path) -> Pr
     if isinstance(config.database, IndexDirectory):
         return _open(Path(config.database.path).expanduser(), embedder, config)
     source = config.database
-    curation = config.curation or (CAPTIONS if isinstance(source, PocketCaptions) else CurationConfig())
+    curation = config.curation or default_curation([source])
     directory = cache / f"{source.source}-{_key(source, curation)}-{embedder.identity.fingerprint[:16]}"
     if (directory / INDEX_MANIFEST).is_file():  # it was finished
         try:
@@ -225,6 +222,20 @@ def _open(directory: Path, embedder: Embedder, config: PrompterConfig) -> Prompt
             f"{directory}: the index is of another database than the prompts beside it; {BUILD} {directory} --fresh"
         )
     return Prompter(database, index, embedder, config)
+
+
+def default_curation(sources: Sequence[SourceConfig]) -> CurationConfig:
+    """Every step; but of captions of the pocket world, made clean and a word apart, only exact duplicates go."""
+    if not all(isinstance(source, PocketCaptions) for source in sources):
+        return CurationConfig()
+    return CurationConfig(
+        max_clip_tokens=None,
+        max_bert_tokens=None,
+        english=False,
+        gibberish=False,
+        word_list=False,
+        near_duplicates=None,
+    )
 
 
 def _key(source: SourceConfig, curation: CurationConfig) -> str:
