@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from word_embedder import WordEmbedder
 
 from ig_subnet.pocket.captions import pocket_captions
 from ig_subnet.prompts import (
@@ -26,7 +26,7 @@ from ig_subnet.prompts import (
 )
 from ig_subnet.prompts.curation import CurationConfig, curate
 from ig_subnet.prompts.database import prompt_id
-from ig_subnet.prompts.embedding import ModelIdentity, SentenceEmbedder, find_model
+from ig_subnet.prompts.embedding import SentenceEmbedder, find_model
 from ig_subnet.prompts.index import default_cache_directory
 from ig_subnet.prompts.prompter import PrompterConfig, open_prompter
 from ig_subnet.prompts.sources import PromptFile
@@ -37,23 +37,6 @@ ANIMALS = ("cat", "dog", "fox", "owl", "horse", "whale")
 PLACES = ("in a forest", "on the moon", "at a lake", "in the city", "on a hill")
 STYLES = ("oil painting, soft light", "watercolour, (mist:1.2)", "photograph, 35mm, sharp focus")
 MADE_UP = [f"a {animal} {place}, {style}" for animal in ANIMALS for place in PLACES for style in STYLES]
-
-
-class WordEmbedder:
-    """Stands in for the model: texts with common words are near to each other. Remembers the texts."""
-
-    def __init__(self, name: str = "words") -> None:
-        digest = f"{zlib.crc32(name.encode()):08x}" * 8
-        self.identity = ModelIdentity(name=name, revision=None, dtype="float32", dimension=128, fingerprint=digest)
-        self.embedded: list[str] = []
-
-    def embed(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
-        self.embedded += texts
-        vectors = np.full((len(texts), self.identity.dimension), 1e-3, dtype=np.float32)
-        for vector, text in zip(vectors, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()):
-                vector += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(128, dtype=np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def written(directory: Path, prompts: Sequence[str] = MADE_UP) -> Path:
