@@ -2,8 +2,8 @@
 
 Goes on until N rounds are done and two consensus epochs have paid, the last of them by weights that count all N
 rounds. Then stops every process, reads weights and incentives back from the chain, and leaves DIR/summary.json,
-DIR/report.html and a log of each process in DIR/logs. A second run goes on from the state in DIR; --fresh starts anew.
-Exit status 0 only if weights are on the chain and every process ended cleanly.
+DIR/report.html, DIR/commitments.jsonl and a log of each process in DIR/logs. A second run goes on from the state in
+DIR; --fresh starts anew. Exit status 0 only if weights are on the chain and every process ended cleanly.
 """
 
 from __future__ import annotations
@@ -367,10 +367,11 @@ class Subnet:
         return weights.get(validator.uid, {}) if validator else {}
 
     def conclude(self, snapshot: MetagraphSnapshot, weights: dict[int, dict[int, float]], seconds: float) -> Summary:
-        """Writes summary.json and report.html from the store and from what was read back from the chain."""
+        """Writes summary.json, report.html and commitments.jsonl from the store and what was read from the chain."""
         from ig_subnet.reporting.epochs import EpochReading
         from ig_subnet.reporting.history import Standings, read_history
         from ig_subnet.reporting.html import Run, write_report
+        from ig_subnet.reporting.prompts import write_commitments
         from ig_subnet.reporting.summary import MinerSummary, Summary, installed_versions, write_summary
         from ig_subnet.reporting.tables import lines_of_standings
 
@@ -398,6 +399,7 @@ class Subnet:
         epochs = tuple(EpochReading(*epoch) for epoch in self.memory.paid_epochs)
         run = Run(summary, read_history(self.store), self.folder.images, epochs, facts)
         write_report(self.folder.report, run)
+        write_commitments(self.folder.commitments, run.history.commitments)
         write_summary(self.folder.summary, summary)
         return summary
 

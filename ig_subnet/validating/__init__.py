@@ -1,6 +1,6 @@
-"""What a validator does with what it asked for: sampling, a round, moving averages, weights, when to set them, memory.
+"""What a validator asks and what it does with the answers: plans and commitments, rounds, averages, weights, memory.
 
-The pure functions (`sampling`, `moving_average`, `weighting`, `schedule`) know neither chain nor wire nor disk;
-`round` carries one round out through injected collaborators, and `store` remembers it. Import from the modules:
-importing this package loads nothing.
+The pure functions (`sampling`, `commitments`, `moving_average`, `weighting`, `schedule`) know neither chain nor wire
+nor disk; `plans` decides what is asked, `round` carries one round out through injected collaborators, and `store`
+remembers it. Import from the modules: importing this package loads nothing.
 """

@@ -17,6 +17,7 @@ import pytest
 
 from ig_subnet.reporting.history import read_history
 from ig_subnet.reporting.summary import read_summary
+from ig_subnet.validating.commitments import from_lines, verify
 from ig_subnet.validating.store import STORE_FILE
 
 # Limits, not expectations: on two free cores a run takes a minute, on a machine that trains a model beside it, ten.
@@ -123,6 +124,8 @@ def test_from_prompt_to_incentive(finished: Path) -> None:
     report = (finished / "report.html").read_text(encoding="utf-8")
     assert "pocket-2" in report
     assert "data:image/png;base64," in report
+    commitments = from_lines((finished / "commitments.jsonl").read_text(encoding="utf-8"))
+    assert verify(commitments) == [None] * (summary.rounds + 1)
     logs = {path.stem for path in (finished / "logs").iterdir()}
     assert logs == {"index", "miner-noise", "miner-pocket-2", "node", "validator"}
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from bittensor.keyfiles import Keypair
 
 from ig_subnet.chain import create_wallet, open_chain
 from ig_subnet.localnet import Genesis, LocalNode
+from ig_subnet.validating.commitments import verify
 from ig_subnet.validating.errors import StoreMissing
 from ig_subnet.validating.records import VALID
 from ig_subnet.validating.store import STORE_FILE, ScoreStore
@@ -135,6 +137,7 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
         *chain_flags,
         *("--profile", str(folder / "profile.yaml"), "--neuron.torch_threads", "1", "--neuron.decoder_workers", "1"),
         *("--neuron.round_seconds", "0.1", "--neuron.timeout", "20", "--neuron.save_images", str(folder / "images")),
+        "--neuron.publish_commitments",
     )
 
     def rounds() -> int:
@@ -159,8 +162,10 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
                 )
             )
             await validator.until(lambda: settings("set") >= 1 and rounds() >= 3)
+            await validator.until(lambda: "commitment published" in validator.log.read_text())
             async with open_chain(f"ws://127.0.0.1:{port}", 1, None) as chain:
                 assert await chain.weights_on_chain() == {0: {1: 1.0}}
+                published = await chain.commitment_of(Keypair.create_from_uri("//Validator").ss58_address)
         # The chain is gone: rounds go on, weights wait.
         before, set_before = rounds(), settings("set")
         await validator.until(lambda: rounds() >= before + 2)
@@ -181,6 +186,11 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
     found = store()
     assert found is not None
     assert [row.round_id for row in found.rounds()] == list(range(1, before + 3))
+    commitments = list(found.commitments())
+    assert verify(commitments) == [None] * (before + 3)  # one for each round, and the one that comes next
+    assert published is not None and published.data.hex() in {commitment.head for commitment in commitments}
+    asked = [prompt.prompt_id for prompt in found.prompts()]
+    assert len(set(asked)) == min(len(asked), 40), "no prompt comes again while there are others"
     (miner,) = found.miners()
     assert (miner.uid, miner.observations) == (1, before + 2)
     answers = list(found.answers())
