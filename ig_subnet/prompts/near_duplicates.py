@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 THRESHOLD = 0.85  # of the shingles' Jaccard similarity; see docs/decisions.md
-SUBJECT_WORDS = 10
+SUBJECT_WORDS = 12
 SUBJECT_WEIGHT = 3
 BANDS = 16
 CANDIDATE_RECALL = 0.995  # of pairs exactly at the threshold, that they share a band; more similar ones are surer
