@@ -123,6 +123,16 @@ def made_up_prompts(count: int, seed: int = 0) -> Iterator[str]:
             yield prompt
 
 
+def made_up_topics(count: int, seed: int = 0) -> Iterator[str]:
+    """`count` texts like those of a validator's topics: short, about a kind of picture or a thing and its look."""
+    rng = random.Random(f"topics {seed}")
+    for number in range(count):
+        if number % 2:
+            yield f"a {STYLES.draw(rng)} image of {rng.choice([*SUBJECTS, SCENERY]).draw(rng)}"
+        else:
+            yield ", ".join([f"a image of {rng.choice([*SUBJECTS, SCENERY]).draw(rng)}", *STYLES.sample(rng, 3)])
+
+
 def made_up_prompt(rng: random.Random) -> str:
     """A sentence (one in five), or what is to be seen and a list of how."""
     seen = _scenery(rng) if rng.random() < 0.3 else _subject(rng)

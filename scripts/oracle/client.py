@@ -1,4 +1,4 @@
-"""The other end of oracle/serve.py: starts it, asks, waits no longer than it was told to."""
+"""The end of a pipe that asks (oracle/pipe.py answers): starts the process, waits no longer than it was told to."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CLOSING_SECONDS = 10.0
 
 
 class OracleError(Exception):
-    """A scoring process failed, died, or did not answer in time; the message says which, and what it printed."""
+    """A process failed, died, or did not answer in time; the message says which, and what it printed."""
 
 
 class Oracle:
-    """A scoring process of `module`, run by the interpreter `python`. Close it, or use it in a `with` statement."""
+    """A process of `server` with `module`, run by the interpreter `python`. Close it, or use it in `with`."""
 
-    def __init__(self, python: str | Path, module: str, threads: int = 1) -> None:
+    def __init__(self, python: str | Path, module: str, threads: int = 1, server: str = "oracle.serve") -> None:
         self.module = module
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115, closed in close()
         environment = os.environ | {
@@ -33,7 +33,7 @@ class Oracle:
             "TOKENIZERS_PARALLELISM": "false",
         }
         self._process = subprocess.Popen(
-            [str(python), "-m", "oracle.serve", module],
+            [str(python), "-m", server, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -20,15 +20,12 @@ are resident memory since the operation began. The end of the input ends the pro
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from oracle.pipe import peak_mib, reset_peak, serve
 from PIL import Image
 
 
@@ -54,32 +51,23 @@ class Server:
         self.scorer: Scorer | None = None
         self.device = "cpu"
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to one request; every failure is a reply too."""
-        operations: dict[str, Callable[..., dict[str, Any]]] = {"load": self._load, "score": self._score}
-        try:
-            operation = operations[request.pop("op")]
-            return {"ok": True, **operation(**request)}
-        except Exception as error:
-            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
-
-    def _load(self, expert: str, weights: str, dtype: str, device: str) -> dict[str, Any]:
+    def load(self, expert: str, weights: str, dtype: str, device: str) -> dict[str, Any]:
         self.scorer, self.device = None, device  # frees the previous one first
-        _reset_peak()
+        reset_peak()
         began = time.perf_counter()
         self.scorer = importlib.import_module(self.module).load(expert, Path(weights), dtype, device)
-        return {"name": self.scorer.name, "seconds": time.perf_counter() - began, "peak_mib": _peak_mib()}
+        return {"name": self.scorer.name, "seconds": time.perf_counter() - began, "peak_mib": peak_mib()}
 
-    def _score(self, images: list[str], prompt: str) -> dict[str, Any]:
+    def score(self, images: list[str], prompt: str) -> dict[str, Any]:
         if self.scorer is None:
             raise RuntimeError("nothing is loaded yet")
-        _reset_peak()
+        reset_peak()
         began = time.perf_counter()
         opened = [_open(file) for file in images]
         decoded = time.perf_counter()
         scores = self.scorer.score(opened, prompt)
         scored = time.perf_counter()
-        peak, device_peak = _peak_mib(), self._device_peak_mib()
+        peak, device_peak = peak_mib(), self._device_peak_mib()
         prepare_began = time.perf_counter()
         self.scorer.prepare(opened)
         return {
@@ -109,30 +97,12 @@ def _open(file: str) -> Image.Image:
     return image
 
 
-def _reset_peak() -> None:
-    """Linux forgets the highest resident memory so far; elsewhere the peak is that of the whole process."""
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_mib() -> float:
-    if sys.platform == "linux":
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
-
-
 def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m oracle.serve MODULE", file=sys.stderr)
         return 2
-    # Packages print what they like to standard output; the protocol keeps the real one for itself.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     server = Server(sys.argv[1])
-    for line in sys.stdin:
-        print(json.dumps(server.answer(json.loads(line))), file=replies, flush=True)
+    serve({"load": server.load, "score": server.score})
     return 0
 
 
