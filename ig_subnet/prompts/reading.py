@@ -19,7 +19,7 @@ from ig_subnet.pocket.captions import pocket_captions
 from ig_subnet.prompts.errors import DatabaseError, PromptConfigurationError
 from ig_subnet.prompts.sources import BATCH_ROWS, HubSource, PocketCaptions, PromptFile, SourceConfig
 
-Reader = Callable[[Path, list[str], int], Iterator[list[pa.Array]]]
+Reader = Callable[[Path, pa.Schema, int], Iterator[list[pa.Array]]]
 
 SCHEMA = pa.schema([("text", pa.string()), ("row", pa.int64()), ("nsfw", pa.float32())])
 
@@ -66,13 +66,13 @@ def _columns(config: SourceConfig, files: Mapping[str, Path], batch_rows: int) -
         for texts in _batched(pocket_captions(config.count, config.seed), batch_rows):
             yield [pa.array(texts)]
         return
-    names = [config.column]
-    if not isinstance(config, PromptFile) and config.nsfw_column is not None:
-        names.append(config.nsfw_column)
+    columns = pa.schema([(config.column, pa.string())])
+    if config.nsfw_column is not None:
+        columns = columns.append(pa.field(config.nsfw_column, pa.float32()))
     for path in files.values():
         read = _reader(path)
         try:
-            for text, *nsfw in read(path, names, batch_rows):
+            for text, *nsfw in read(path, columns, batch_rows):
                 yield [_text(text, config.column), *map(_scores, nsfw)]
         except (OSError, ValueError) as error:  # JSON, Unicode and Arrow errors are ValueErrors
             raise DatabaseError(f"prompt file {path} cannot be read: {error}") from error
@@ -103,15 +103,17 @@ def _reader(path: Path) -> Reader:
     return readers[path.suffix.lower()]
 
 
-def _read_lines(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+def _read_lines(path: Path, columns: pa.Schema, batch_rows: int) -> Iterator[list[pa.Array]]:
+    if len(columns) > 1:
+        raise ValueError(f"a text file has no column {columns.names[1]!r}")
     with path.open(encoding="utf-8-sig") as file:
         for lines in _batched(file, batch_rows):
             yield [pa.array(lines)]
 
 
-def _read_csv(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+def _read_csv(path: Path, columns: pa.Schema, batch_rows: int) -> Iterator[list[pa.Array]]:
     parse = pa.csv.ParseOptions(newlines_in_values=True)
-    convert = pa.csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string()))
+    convert = pa.csv.ConvertOptions(include_columns=columns.names, column_types=columns)
     try:
         with pa.csv.open_csv(path, parse_options=parse, convert_options=convert) as reader:
             for batch in reader:
@@ -120,26 +122,26 @@ def _read_csv(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa
         raise ValueError(error.args[0]) from error
 
 
-def _read_json_lines(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+def _read_json_lines(path: Path, columns: pa.Schema, batch_rows: int) -> Iterator[list[pa.Array]]:
     with path.open("rb") as file:  # a field that no record has would only be null everywhere
         first = json.loads(next((line for line in file if line.strip()), b"{}"))
-    if not isinstance(first, dict) or not set(names) <= set(first):
-        raise ValueError(f"its first record is no object with the field {names[0]!r}")
-    schema = pa.schema([(name, pa.string()) for name in names])
-    parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    for name in columns.names:
+        if not isinstance(first, dict) or name not in first:
+            raise ValueError(f"its first record is no object with the field {name!r}")
+    parse = pa.json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
     with pa.json.open_json(path, parse_options=parse) as reader:
         for batch in reader:
             yield batch.columns
 
 
-def _read_parquet(path: Path, names: list[str], batch_rows: int) -> Iterator[list[pa.Array]]:
+def _read_parquet(path: Path, columns: pa.Schema, batch_rows: int) -> Iterator[list[pa.Array]]:
     with pa.parquet.ParquetFile(path) as table:
         there = table.schema_arrow.names
-        for name in names:
+        for name in columns.names:
             if name not in there:
                 raise ValueError(f"no column {name!r}, only {', '.join(there)}")
-        for batch in table.iter_batches(batch_rows, columns=names):
-            yield [batch[name] for name in names]
+        for batch in table.iter_batches(batch_rows, columns=columns.names):
+            yield [batch[name] for name in columns.names]
 
 
 def _batched(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -120,11 +120,15 @@ class StableDiffusionPrompts(_HubSource):
 
 
 class PromptFile(_Source):
-    """A local .txt (one prompt a line), .csv, .jsonl or .parquet file; tables have their prompts in `column`."""
+    """A local .txt (one prompt a line), .csv, .jsonl or .parquet file; tables have their prompts in `column`.
+
+    `nsfw_column` may hold a score in [0, 1] that a prompt is not safe for work.
+    """
 
     source: Literal["file"] = "file"
     path: str
     column: str = "prompt"
+    nsfw_column: str | None = None
     name: str = Field(default_factory=lambda fields: Path(fields.get("path", "")).name, min_length=1)
     licence: str = "unknown"
 

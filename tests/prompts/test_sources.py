@@ -132,6 +132,26 @@ def test_every_kind_of_file_gives_the_same_prompts_and_rows(tmp_path: Path, suff
     assert config.name == f"prompts{suffix}" and config.licence == "unknown"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_may_bring_scores(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"prompts{suffix}"
+    if suffix == ".csv":
+        path.write_text("score,prompt\n0.5,a cat\n,a dog\n")
+    elif suffix == ".jsonl":
+        path.write_text('{"score": 0.5, "prompt": "a cat"}\n{"prompt": "a dog"}\n')
+    else:
+        pq.write_table(pa.table({"prompt": ["a cat", "a dog"], "score": [0.5, None]}), path)
+    config = PromptFile(path=str(path), nsfw_column="score")
+    assert rows_of(config) == [("a cat", 0, 0.5), ("a dog", 1, None)]
+    with pytest.raises(DatabaseError, match="'toxicity'"):
+        rows_of(PromptFile(path=str(path), nsfw_column="toxicity"))
+
+
+def test_a_text_file_has_no_scores(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="a text file has no column 'score'"):
+        rows_of(PromptFile(path=str(write_prompts(tmp_path, ".txt")), nsfw_column="score"))
+
+
 def test_a_csv_field_may_span_lines_and_a_text_file_may_start_with_a_mark(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('prompt\n"a cat,\nsleeping"\nNA\n')
     (tmp_path / "a.txt").write_text("\ufeffa cat\na dog\n", encoding="utf-8")
