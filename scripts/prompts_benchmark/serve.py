@@ -57,7 +57,7 @@ class Server:
 
     @property
     def engine(self) -> Engine:
-        return importlib.import_module(self.module)  # type: ignore[return-value]
+        return importlib.import_module(self.module)
 
     def build(self, vectors: str, examples: str, directory: str, kind: str, threads: int) -> dict[str, Any]:
         engine = self.engine
