@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -12,10 +12,10 @@ from prompts_benchmark.serve import Search
 
 from ig_subnet import __version__
 from ig_subnet.prompts.building import build_vector_index
-from ig_subnet.prompts.index import VectorIndex
+from ig_subnet.prompts.index import Kind, VectorIndex
 
 
-def build(vectors: Path, examples: Path, directory: Path, kind: str, threads: int) -> dict[str, Any]:
+def build(vectors: Path, examples: Path, directory: Path, kind: Kind | Literal["auto"], threads: int) -> dict[str, Any]:
     """The embeddings are there already, as they are when a model has written them."""
     embeddings = directory / "embeddings.npy"
     embeddings.hardlink_to(vectors)
