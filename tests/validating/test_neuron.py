@@ -1,0 +1,163 @@
+"""The validator's round from plan to plan, without a process, a chain or a wire: what it keeps to, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter
+from made_up_rounds import HOTKEY
+from PIL import Image
+
+from ig_subnet.chain import AxonEndpoint, MetagraphSnapshot, NeuronSnapshot
+from ig_subnet.config.settings import parse_validator_settings
+from ig_subnet.prompts import Candidates, Topic
+from ig_subnet.reporting.wandb_log import WandbRun
+from ig_subnet.validating.commitments import verify
+from ig_subnet.validating.device import Device
+from ig_subnet.validating.errors import RoundError
+from ig_subnet.validating.memory import Memory
+from ig_subnet.validating.records import CommitmentRow
+from ig_subnet.validating.store import ScoreStore
+from neurons.validator import ValidatorNeuron
+from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
+
+
+def metagraph() -> MetagraphSnapshot:
+    neurons = [
+        NeuronSnapshot(uid, hotkey, "cold", 0.0, False, True, 5, 5, axon, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        for uid, (hotkey, axon) in enumerate(
+            {HOTKEY: None, "alice": AxonEndpoint("192.0.2.1", 1), "bob": AxonEndpoint("192.0.2.2", 1)}.items()
+        )
+    ]
+    return MetagraphSnapshot(1, 100, tuple(neurons))
+
+
+class MadeUpChain:
+    async def metagraph(self) -> MetagraphSnapshot:
+        return metagraph()
+
+
+async def decode(data: bytes, **expected: object) -> np.ndarray:
+    return np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+
+
+@dataclass
+class Miners:
+    """They answer, and note what they are asked; with `hang` they never do."""
+
+    hang: bool = False
+    asked: list[tuple[str, str, int]] = field(default_factory=list)
+    both_asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, target: Target, synapse: TextToImageSynapse) -> QueryResult:
+        self.asked.append((target.hotkey, synapse.prompt, synapse.seed))
+        if len(self.asked) == 2:
+            self.both_asked.set()
+        if self.hang:
+            await asyncio.sleep(3600)
+        image = GeneratedImage("png", SIZE, SIZE, synapse.seed, "made up", b"an image")
+        return QueryResult(target, QueryStatus.ANSWERED, (image,), 0.1)
+
+
+@asynccontextmanager
+async def validator(
+    folder: Path,
+    miners: Miners,
+    *,
+    prompter: MadeUpPrompter | None = None,
+    mixture: BrightnessMixture | None = None,
+) -> AsyncIterator[ValidatorNeuron]:
+    settings = parse_validator_settings(
+        ["--subtensor.network", "local", "--neuron.prompts_per_round", "2", "--neuron.images_per_prompt", "1"]
+    )
+    models = prompter or MadeUpPrompter(), mixture or BrightnessMixture()
+    async with Memory(folder / "scores.sqlite3") as memory, Device(lambda: models) as device:
+        yield ValidatorNeuron(
+            settings,
+            HOTKEY,
+            MadeUpChain(),  # type: ignore[arg-type]
+            metagraph(),
+            memory,
+            device,
+            decode,
+            miners.ask,
+            WandbRun(None),
+        )
+
+
+def commitments(folder: Path) -> list[CommitmentRow]:
+    with ScoreStore.open_read_only(folder / "scores.sqlite3") as store:
+        return list(store.commitments())
+
+
+async def test_the_next_round_is_committed_to_as_soon_as_one_is_recorded(tmp_path: Path) -> None:
+    miners = Miners()
+    async with validator(tmp_path, miners) as neuron:
+        for _ in range(3):
+            assert await neuron.run_one_round()
+            rows = commitments(tmp_path)
+            assert [row.outcome for row in rows] == ["asked"] * (len(rows) - 1) + [None]
+    assert [row.round_id for row in rows] == [1, 2, 3, 4]
+    assert verify(rows) == [None] * 4
+    assert len({(hotkey, prompt) for hotkey, prompt, _ in miners.asked}) == len(miners.asked) == 3 * 2 * 2
+
+
+async def test_a_round_that_was_broken_off_is_asked_again_as_it_was(tmp_path: Path) -> None:
+    before, after = Miners(hang=True), Miners()
+    async with validator(tmp_path, before) as neuron:
+        running = asyncio.create_task(neuron.run_one_round())
+        async with asyncio.timeout(60):
+            await before.both_asked.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    async with validator(tmp_path, after, prompter=MadeUpPrompter(database=("another",))) as neuron:
+        assert await neuron.run_one_round()
+    assert sorted(after.asked[:2]) == sorted(before.asked)  # the same prompt with the same seeds
+    assert [row.outcome for row in commitments(tmp_path)] == ["asked", None]
+
+
+async def test_a_round_that_failed_is_revealed_and_planned_anew(tmp_path: Path) -> None:
+    failing = True
+
+    def before(images: list[Image.Image]) -> None:
+        if failing:
+            raise MemoryError("the device is full")
+
+    miners = Miners()
+    async with validator(tmp_path, miners, mixture=BrightnessMixture(before)) as neuron:
+        with pytest.raises(RoundError, match="round 1 is void"):
+            await neuron.run_one_round()
+        failing = False
+        assert await neuron.run_one_round()
+    rows = commitments(tmp_path)
+    assert [(row.round_id, row.outcome) for row in rows] == [(1, "void"), (1, "asked"), (2, None)]
+    assert rows[0].secret is not None and rows[0].secret != rows[1].secret
+    assert verify(rows) == [None] * 3
+
+
+async def test_a_round_counts_though_the_next_cannot_be_planned_yet(tmp_path: Path) -> None:
+    class Weary(MadeUpPrompter):
+        tired = False
+
+        def candidates(self, topic: Topic) -> Candidates:
+            if self.tired:
+                raise MemoryError("the device is full")
+            return super().candidates(topic)
+
+    prompter = Weary()
+    async with validator(tmp_path, Miners(), prompter=prompter) as neuron:
+        await neuron.planner().next_plan(["alice", "bob"], 100)
+        prompter.tired = True
+        assert await neuron.run_one_round()
+        assert [row.outcome for row in commitments(tmp_path)] == ["asked"]
+        with pytest.raises(RoundError, match="round 2 cannot be planned"):
+            await neuron.run_one_round()
+        prompter.tired = False
+        assert await neuron.run_one_round()
+    assert verify(commitments(tmp_path)) == [None] * 3
