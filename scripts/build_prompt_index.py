@@ -42,6 +42,7 @@ from ig_subnet.prompts.index import (
     VectorIndex,
     read_index_manifest,
 )
+from ig_subnet.prompts.prompter import default_curation
 from ig_subnet.prompts.sources import SourceConfig
 from ig_subnet.prompts.topics import TOPIC_SETS, Topics
 from ig_subnet.reporting.measurements import write_measurements
@@ -130,7 +131,8 @@ def run_build(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     if settings.sources:
         started = time.perf_counter()
-        database = ensure_database(settings.sources, settings.curation, options.out, fresh=options.fresh)
+        curation = settings.curation or default_curation(settings.sources)
+        database = ensure_database(settings.sources, curation, options.out, fresh=options.fresh)
         rows.append(stage("database", started, database, options.out / PARQUET))
     else:
         database = PromptDatabase.open(options.out)
@@ -149,7 +151,7 @@ def run_build(options: argparse.Namespace) -> list[dict[str, Any]]:
 def stage(name: str, started: float, database: PromptDatabase, *files: Path) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in files) / MIB
     seconds = round(time.perf_counter() - started, 3)
-    return {"stage": name, "prompts": len(database), "seconds": seconds, "disk_mib": round(size, 2)}
+    return {"stage": name, "prompts": len(database), "seconds": seconds, "disk_mib": round(size, 3)}
 
 
 def ensure_database(
@@ -279,6 +281,7 @@ def run_query(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def run_measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Latency of one query and of 32 a call, and recall with noisy copies of embeddings."""
+    import faiss  # noqa: F401  which takes longer to load than an index to open
     import psutil
 
     from ig_subnet.prompts.building import noisy_queries, recall_of
@@ -305,7 +308,7 @@ def run_measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             "p99_ms": round(float(np.quantile(milliseconds, 0.99)), 3),
             "recall": round(recall, 4),
             "rss_mib": round(resident, 1),
-            "disk_mib": round(index.manifest.disk_bytes / MIB, 1),
+            "disk_mib": round(index.manifest.disk_bytes / MIB, 3),
         }
         for together, milliseconds in times.items()
     ]

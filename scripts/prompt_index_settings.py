@@ -25,7 +25,7 @@ COLLECTIONS = ("pocket_captions", "image_reward_db", "diffusion_db", "stable_dif
 @dataclass(frozen=True)
 class BuildSettings:
     sources: list[SourceConfig]
-    curation: CurationConfig
+    curation: CurationConfig | None  # None for what suits the sources
     model: str
     revision: str | None
     dtype: Dtype
@@ -36,7 +36,7 @@ def read_settings(options: argparse.Namespace) -> BuildSettings:
     """Of the flags, else of the profile or of what the directory was embedded with before, else the defaults."""
     section = read_section(options)
     sources = [section["database"]] if "database" in section else map(read_source_option, options.source)
-    curation = section.get("curation", {}) if options.curation is None else parse_yaml("--curation", options.curation)
+    curation = section.get("curation") if options.curation is None else parse_yaml("--curation", options.curation)
     try:
         return TypeAdapter(BuildSettings).validate_python(
             {
@@ -68,9 +68,9 @@ def read_section(options: argparse.Namespace) -> dict[str, Any]:
             raise PromptConfigurationError(f"profile {options.profile} uses an index and names no source of one")
         return section
     record = read_record(options.out)
-    return (
-        {} if record is None else {"model": record.model.name, **record.model.model_dump(include={"revision", "dtype"})}
-    )
+    if record is None:
+        return {}
+    return {"model": record.model.name, "revision": record.model.revision, "dtype": record.model.dtype}
 
 
 def read_source_option(text: str) -> Any:
@@ -90,4 +90,4 @@ def parse_yaml(name: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PromptConfigurationError(f"{name} is not valid YAML: {error}") from error
+        raise PromptConfigurationError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error

@@ -13,6 +13,7 @@ INK, MUTED = "#22252b", "#6b7280"
 COMPONENTS = 50  # that the neighbourhoods of the layout are measured in
 PERPLEXITY = 30
 NEAREST = 25  # prompts of a topic that its mark is the middle of
+LABEL = (0.2, 0.06)  # of the picture: as wide and high as a label at most
 
 
 def draw_prompt_map(
@@ -31,21 +32,27 @@ def draw_prompt_map(
     similarities = vectors @ topics.T
     nearest = similarities.argmax(axis=1)
     points = _layout(vectors)
+    size = np.clip(30_000 / len(points), 6, 40)
     figure = Figure(figsize=(9, 7.4), facecolor="white", layout="constrained")
     axes = figure.subplots()
     for number, name in enumerate(names):
         own = points[nearest == number]
         share = f"{name}  {len(own) / len(points):.0%}"
         colour = COLOURS[number % len(COLOURS)]
-        axes.scatter(*own.T, s=9, color=colour, alpha=0.6, linewidths=0, label=share, rasterized=True)
+        axes.scatter(*own.T, s=size, color=colour, alpha=0.6, linewidths=0, label=share, rasterized=True)
+    closest = np.argsort(-similarities, axis=0)[:NEAREST]  # [NEAREST, T]
+    middles = np.median(points[closest], axis=0)
+    span = np.ptp(points, axis=0)
     for number, name in enumerate(names):
-        middle = np.median(points[np.argsort(-similarities[:, number])[:NEAREST]], axis=0)
+        middle = middles[number]
+        over = np.abs(middles - middle) < LABEL * span  # another topic's label would lie on this one's
+        covered = (over.all(axis=1) & (middles[:, 1] > middle[1])).any()
         colour = COLOURS[number % len(COLOURS)]
         axes.scatter(*middle, marker="*", s=330, color=colour, edgecolors="white", linewidths=1.4, zorder=3)
         axes.annotate(
             name,
             middle,
-            xytext=(0, 13),
+            xytext=(0, -25 if covered else 13),
             textcoords="offset points",
             ha="center",
             fontsize=10,
