@@ -81,7 +81,7 @@ class Prompter:
         self._index = index
         self._embedder = embedder
         self._config = config
-        self._curation = CurationConfig.model_validate(database.manifest.curation)
+        self._limits = _curation_of(database)
         self._passing: dict[TopicFilters, NDArray[np.bool_]] = {}
         self._queries: dict[str, NDArray[np.float32]] = {}
         for topic in self.topics:
@@ -106,9 +106,9 @@ class Prompter:
         return self._nearest(topic, self._config.candidates)
 
     def wider(self, candidates: Candidates, uses: Mapping[str, Uses]) -> Candidates | None:
-        """Twice as many candidates where fewer than configured are fresh and the topic has more; None where they do.
+        """Twice as many candidates, if fewer than configured are fresh and the topic has more; None if these will do.
 
-        So a draw is always made among the nearest fresh prompts, as many as are configured, while these last.
+        So a draw is made among as many fresh prompts as are configured, the nearest ones, while they last.
         """
         fresh = sum(uses.get(found, UNUSED).fresh for found in candidates.ids)
         allowed = self._allowed(candidates.topic)
@@ -126,9 +126,7 @@ class Prompter:
         settings = self._config.expand
         if settings is None:
             return [DrawnPrompt.of(prompt, candidates.topic.name) for prompt in chosen]
-        return [
-            expand(prompt, candidates, settings, seed, lambda text: fits(text, self._curation)) for prompt in chosen
-        ]
+        return [expand(prompt, candidates, settings, seed, lambda text: fits(text, self._limits)) for prompt in chosen]
 
     def _allowed(self, topic: Topic) -> NDArray[np.bool_] | None:
         """Which prompts pass the topic's filters, bool [N]; computed once. None for all."""
@@ -236,6 +234,13 @@ def default_curation(sources: Sequence[SourceConfig]) -> CurationConfig:
         word_list=False,
         near_duplicates=None,
     )
+
+
+def _curation_of(database: PromptDatabase) -> CurationConfig:
+    try:
+        return CurationConfig.model_validate(database.manifest.curation)
+    except ValidationError as error:
+        raise DatabaseError(f"{MANIFEST} has a curation of another version: {error.errors()[0]['msg']}") from error
 
 
 def _key(source: SourceConfig, curation: CurationConfig) -> str:

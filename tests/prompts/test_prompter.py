@@ -204,6 +204,13 @@ def test_an_index_of_another_model_or_database_is_an_error_that_names_both(built
         from_index(tmp_path)
 
 
+def test_a_database_curated_by_other_rules_is_an_error(built: Path, tmp_path: Path) -> None:
+    for path in built.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes().replace(b'"max_characters"', b'"max_paragraphs"'))
+    with pytest.raises(DatabaseError, match=r"manifest\.json has a curation of another version: Extra inputs"):
+        from_index(tmp_path)
+
+
 def test_candidates_are_the_nearest_with_their_vectors(built: Path) -> None:
     prompter = from_index(built, candidates=20)
     topic = prompter.topics[0]
