@@ -121,9 +121,16 @@ class PromptDatabase:
         return [column[int(position)].as_py() for position in positions]
 
     def prompts(self, positions: Iterable[int]) -> list[Prompt]:
-        """The prompts at these positions, in this order, with where they came from."""
+        """The prompts at these positions, in this order, with where they came from.
+
+        Raises `DatabaseError` for one whose text is not what its id says: then the file on disk has changed.
+        """
         columns = [self.table[name] for name in ("id", "text", "source", "row", "licence")]
-        return [Prompt(*(column[int(position)].as_py() for column in columns)) for position in positions]
+        found = [Prompt(*(column[int(position)].as_py() for column in columns)) for position in positions]
+        for prompt in found:
+            if prompt_id(prompt.text) != prompt.id:
+                raise DatabaseError(f"{ARROW} is damaged at prompt {prompt.id}; remove it, it is made again")
+        return found
 
     def batches(self, size: int) -> Iterator[list[str]]:
         """All prompts in order, `size` at a time."""

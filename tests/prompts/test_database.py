@@ -107,6 +107,17 @@ def test_a_cut_arrow_file_is_named(directory: Path) -> None:
             PromptDatabase.open(directory)
 
 
+def test_a_prompt_that_has_changed_on_disk_is_not_asked(directory: Path) -> None:
+    path = directory / "prompts.arrow"
+    path.write_bytes(path.read_bytes().replace(CAPTIONS[7].encode(), CAPTIONS[7].upper().encode()))
+    database = PromptDatabase.open(directory)
+    assert len(database.prompts([6, 8])) == 2
+    with pytest.raises(
+        DatabaseError, match=rf"prompts\.arrow is damaged at prompt {prompt_id(CAPTIONS[7])}; remove it"
+    ):
+        database.prompts([6, 7])
+
+
 def test_an_arrow_file_of_another_database_is_named(directory: Path, tmp_path: Path) -> None:
     write_database(tmp_path / "other", made_up_table(50, 50), **FACTS)
     (tmp_path / "other" / "prompts.arrow").replace(directory / "prompts.arrow")
