@@ -70,6 +70,10 @@ class Candidates:
         """Their ids, in their order."""
         return tuple(prompt.id for prompt in self.prompts)
 
+    def first(self, count: int) -> Candidates:
+        """The nearest ones, `count` at most."""
+        return replace(self, prompts=self.prompts[:count], vectors=self.vectors[:count])
+
     def only(self, wanted: Callable[[str], bool]) -> Candidates:
         """Those whose text is wanted."""
         kept = [place for place, prompt in enumerate(self.prompts) if wanted(prompt.text)]

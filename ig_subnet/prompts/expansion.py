@@ -88,11 +88,13 @@ def expand(
                 break
     if not added:
         return unchanged
-    kept: dict[str, str] = {}
+    modifiers = list(added.values())
+    said = {_said(subject)}
     for modifier in own:
-        if _said(modifier) not in kept and fits(compose(*added.values(), *kept.values(), modifier)):
-            kept[_said(modifier)] = modifier
-    text = compose(*added.values(), *kept.values())
+        if _said(modifier) not in said and fits(compose(*modifiers, modifier)):
+            modifiers.append(modifier)
+            said.add(_said(modifier))
+    text = compose(*modifiers)
     return DrawnPrompt.of(chosen, candidates.topic.name, text, tuple(added))
 
 

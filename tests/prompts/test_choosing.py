@@ -162,6 +162,7 @@ def test_candidates_of_which_some_cannot_be_sent() -> None:
     kept = candidates.only(lambda text: text[-1] in "357")
     assert [prompt.row for prompt in kept.prompts] == [3, 5, 7] and kept.searched == 10
     assert np.array_equal(kept.vectors, candidates.vectors[[3, 5, 7]])
+    assert kept.first(2).prompts == kept.prompts[:2] and len(kept.first(2).vectors) == 2
     assert len(candidates.only(lambda text: False)) == 0
     assert choose(candidates.only(lambda text: False), 3, uses={}, seed=b"") == []
 

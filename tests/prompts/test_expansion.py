@@ -108,6 +108,11 @@ def test_what_cannot_be_expanded_stays_as_it_is() -> None:
     assert expanded(4).text == TEXTS[4]  # its open bracket would take in what comes behind
 
 
+def test_what_a_prompt_says_twice_is_said_once() -> None:
+    texts = ("a cat, a Cat, (4k:1.1), 4K", "a dog, oil painting")
+    assert sorted(split(expanded(0, texts=texts).text)) == ["(4k:1.1)", "a cat", "oil painting"]
+
+
 def test_orders_and_donors_vary_with_the_seed() -> None:
     assert len({expanded(0, bytes([number])).text for number in range(50)}) > 20
 

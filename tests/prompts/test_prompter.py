@@ -293,6 +293,17 @@ def test_drawn_prompts_are_expanded_within_the_databases_limits(tmp_path: Path) 
     assert prompter.draw(candidates, 20, {}, b"a seed") == drawn
 
 
+def test_modifiers_come_from_the_nearest_however_wide_the_search_went(built: Path) -> None:
+    prompter = from_index(built, candidates=5, expand={"modifiers": 2})
+    near = prompter.candidates(prompter.topics[0])
+    wide = prompter.wider(near, {found: Uses(1, 1) for found in near.ids})
+    assert wide is not None and len(wide) == 10
+    drawn = prompter.draw(wide, 4, {found: Uses(1, 1) for found in near.ids}, b"a seed")
+    assert {prompt.id for prompt in drawn} <= set(wide.ids[5:])
+    donors = {parent for prompt in drawn for parent in prompt.parents[1:]}
+    assert donors and donors <= set(near.ids)
+
+
 def test_the_package_loads_neither_torch_nor_faiss_nor_pyarrow(project_root: Path) -> None:
     code = "import sys, ig_subnet.prompts; print(*({'torch', 'faiss', 'pyarrow', 'datasets'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=project_root, capture_output=True, text=True, timeout=60)
