@@ -294,12 +294,12 @@ def test_drawn_prompts_are_expanded_within_the_databases_limits(tmp_path: Path) 
 
 
 def test_modifiers_come_from_the_nearest_however_wide_the_search_went(built: Path) -> None:
-    prompter = from_index(built, candidates=5, expand={"modifiers": 2})
+    prompter = from_index(built, candidates=20, expand={"modifiers": 2})
     near = prompter.candidates(prompter.topics[0])
     wide = prompter.wider(near, {found: Uses(1, 1) for found in near.ids})
-    assert wide is not None and len(wide) == 10
-    drawn = prompter.draw(wide, 4, {found: Uses(1, 1) for found in near.ids}, b"a seed")
-    assert {prompt.id for prompt in drawn} <= set(wide.ids[5:])
+    assert wide is not None and len(wide) == 40
+    drawn = prompter.draw(wide, 20, {found: Uses(1, 1) for found in near.ids}, b"a seed")
+    assert {prompt.id for prompt in drawn} <= set(wide.ids[20:])
     donors = {parent for prompt in drawn for parent in prompt.parents[1:]}
     assert donors and donors <= set(near.ids)
 
