@@ -37,7 +37,10 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 BLOCK = 65_536  # vectors that are float32 at a time: 200 MB at 768 dimensions
 HEAD, TAIL = 32 << 20, 1 << 20  # bytes read at opening: headers, centroids, sizes of lists; and where a cut file ends
-FEW_ALLOWED = 4096  # read and compared directly: faster than any search structure that has to pass over the others
+FEW_ALLOWED = 2048  # compared one by one in 2 ms (384 dimensions); of 100 thousand, lists take 1.5 ms to find these few
+FAR_ALLOWED = (
+    4  # times as wide with a filter: recall 0.96 instead of 0.90 (2) where it leaves the half far from the query
+)
 FEW_OF_A_GRAPH = 0.2  # below this share of allowed vectors a graph leads through others for most of its time
 
 
@@ -224,8 +227,10 @@ class VectorIndex:
         if among is not None and available <= few:
             return search_exactly(self._embeddings, queries, k, among)
         selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        # As many of the allowed are looked at as when all are, and in proportion more when more are wanted.
+        # As many are looked at as without a filter, and in proportion more when more are wanted.
         width = int(self.manifest.width * len(self) / available * max(1, k / self.manifest.recall_at))
+        if selector is not None:
+            width *= FAR_ALLOWED
 
         def nearest(count: int) -> Found:
             similarities, positions = self._nearest(queries, count, width, selector)
