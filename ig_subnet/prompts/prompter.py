@@ -126,7 +126,8 @@ class Prompter:
         settings = self._config.expand
         if settings is None:
             return [DrawnPrompt.of(prompt, candidates.topic.name) for prompt in chosen]
-        return [expand(prompt, candidates, settings, seed, lambda text: fits(text, self._limits)) for prompt in chosen]
+        donors = candidates.first(self._config.candidates)  # however wide the search went
+        return [expand(prompt, donors, settings, seed, lambda text: fits(text, self._limits)) for prompt in chosen]
 
     def _allowed(self, topic: Topic) -> NDArray[np.bool_] | None:
         """Which prompts pass the topic's filters, bool [N]; computed once. None for all."""
