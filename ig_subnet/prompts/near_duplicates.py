@@ -46,9 +46,12 @@ class ShingleSets:
     values: NDArray[np.uint32]
     offsets: NDArray[np.int64]
 
+    def sizes(self, prompts: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.offsets[prompts + 1] - self.offsets[prompts]
+
     def of(self, prompts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The shingles of those prompts, one after the other, and how many each has."""
-        sizes = self.offsets[prompts + 1] - self.offsets[prompts]
+        sizes = self.sizes(prompts)
         ends = np.cumsum(sizes)
         places = np.arange(ends[-1]) + np.repeat(self.offsets[prompts] - ends + sizes, sizes)
         return self.values[places], sizes
@@ -194,15 +197,17 @@ def _alike(
     first: NDArray[np.int64], second: NDArray[np.int64], sets: ShingleSets, threshold: float
 ) -> NDArray[np.bool_]:
     """Whether the Jaccard similarity of each pair is at least `threshold`."""
-    alike = np.empty(len(first), np.bool_)
-    for start in range(0, len(first), PAIRS):
-        block = slice(start, start + PAIRS)
-        values, sizes = zip(*(sets.of(prompts[block]) for prompts in (first, second)), strict=True)
-        pair = np.arange(len(sizes[0]))
-        keyed = np.sort(_keyed(np.concatenate([np.repeat(pair, size) for size in sizes]), np.concatenate(values)))
+    sizes = sets.sizes(first), sets.sizes(second)
+    alike = np.minimum(*sizes) / np.maximum(*sizes) >= threshold  # what the similarity is at most
+    possible = np.flatnonzero(alike)
+    for start in range(0, len(possible), PAIRS):
+        block = possible[start : start + PAIRS]
+        values, counts = zip(*(sets.of(prompts[block]) for prompts in (first, second)), strict=True)
+        pair = np.arange(len(block))
+        keyed = np.sort(_keyed(np.concatenate([np.repeat(pair, count) for count in counts]), np.concatenate(values)))
         common = keyed[1:][keyed[1:] == keyed[:-1]] >> np.uint64(32)
         shared = np.bincount(common.astype(np.int64), minlength=len(pair))
-        alike[block] = shared / (sizes[0] + sizes[1] - shared) >= threshold
+        alike[block] = shared / (counts[0] + counts[1] - shared) >= threshold
     return alike
 
 
