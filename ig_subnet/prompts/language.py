@@ -9,7 +9,7 @@ docs/decisions.md has the figures on tests/prompts/labelled_prompts.jsonl.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +39,15 @@ CHUNK = 8192
 
 PHRASE = r"(?:[\p{L}\p{M}'’-]+\s+){3}\p{L}"  # four words without a comma: names have three at most
 ARTIST = r"\bby\s[^,]*"  # a name, whatever language it comes from
-LINK = r"(?i)https?:|\bwww\.|[a-z0-9]\.(?:com|org|net|io|jpe?g|png|gif|webp)\b"
+LINK = r"(?i)https?:|\bwww\.|\w\.(?:com|org|net|io)/|\w\.(?:jpe?g|png|gif|webp)\b"  # artstation.com is a style
 SPOKEN = re.compile(r"[^\W\d_]{2}|[^\W\d_\u0000-\u024f]")  # two letters, or one of a script that is not Latin
+LOOPING = re.compile(r"(.{1,3}?)\1{3,}.{0,2}")  # hahahaha
 FOREIGN = {
     *("au", "con", "das", "de", "del", "dem", "der", "des", "di", "du", "een", "ein", "eine", "el", "en", "et", "het"),
     *("il", "la", "las", "le", "les", "los", "och", "og", "pour", "que", "som", "sur", "um", "uma", "un", "una", "und"),
     *("une", "von", "y", "zu"),
 }
 """Small words of other languages that the English vocabulary knows from names and titles."""
-LOOPING = re.compile(r"(.{1,3}?)\1{3,}.{0,2}")  # hahahaha
 
 
 def is_english(texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> NDArray[np.bool_]:
@@ -63,7 +63,9 @@ def is_gibberish(texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> NDArray[n
     return _of_chunks(_gibberish, texts)
 
 
-def _of_chunks(judge: Any, texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> NDArray[np.bool_]:
+def _of_chunks(
+    judge: Callable[[Any], NDArray[np.bool_]], texts: pa.Array | pa.ChunkedArray | Sequence[str]
+) -> NDArray[np.bool_]:
     return np.concatenate([np.empty(0, np.bool_), *map(judge, in_chunks(text_column(texts), CHUNK))])
 
 

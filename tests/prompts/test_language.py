@@ -68,6 +68,16 @@ def test_names_are_not_thrown_away_as_foreign(text: str) -> None:
     assert is_english([text])[0] and not is_gibberish([text])[0]
 
 
+def test_a_site_is_a_style_and_a_link_is_not() -> None:
+    texts = [
+        "a castle, trending on artstation.com",
+        "a castle, artstation.com/artwork/x1",
+        "castle.png",
+        "a png of a cat",
+    ]
+    assert is_gibberish(texts).tolist() == [False, True, True, False]
+
+
 def test_a_prompt_is_judged_by_itself(labelled: list[dict[str, object]]) -> None:
     """Not by its neighbours in a batch, nor by how it is handed over."""
     texts = [str(row["text"]) for row in labelled[::5]]
