@@ -46,7 +46,7 @@ POINTS_PER_LIST, ITERATIONS = 39, 5  # of k-means: recall at 100 thousand as wit
 NEIGHBOURS, CONSTRUCTION = 32, 80  # of the graph
 
 RECALL_AT = 100
-TARGET_RECALL = 0.97
+TARGET_RECALL = 0.96  # with queries like those to come; 0.97 costs a quarter more time, and topics to come differ
 QUERIES = 256  # of each kind: half of them tune, the other half measure
 NOISE = 0.75  # length of the noise added to a vector of the database to make a query: cosine 0.8 to it
 TOPIC_WORDS = 4  # of a prompt, after "a image of": as general as a topic
@@ -175,7 +175,12 @@ def build_vector_index(
 
 
 def choose_kind(count: int, dimension: int) -> Kind:
-    """Exact search as long as it takes about a millisecond, inverted lists beyond."""
+    """Exact search as long as it takes about a millisecond, inverted lists beyond.
+
+    Of 100 thousand embeddings of prompts (384 dimensions, one core) lists have a recall of 0.973 in 1.35 ms and take
+    2.7 s to build; a graph has 0.976 in 0.52 ms, takes 21.5 s and 1.6 times the space. Embedding a topic takes 10 ms,
+    so the graph is for those who ask for it.
+    """
     return "flat" if count * dimension <= FLAT_VALUES else "ivf"
 
 
@@ -225,8 +230,8 @@ def _tune(
 
     widest = parameters.get("lists", len(vectors))
     narrowest = 1 if kind == "ivf" else k
-    steps = range(math.ceil(2 * math.log2(widest / narrowest)) + 1)
-    widths = [1] if kind == "flat" else sorted({min(widest, round(narrowest * 2 ** (step / 2))) for step in steps})
+    steps = range(math.ceil(4 * math.log2(widest / narrowest)) + 1)
+    widths = [1] if kind == "flat" else sorted({min(widest, round(narrowest * 2 ** (step / 4))) for step in steps})
     best = bisect_left(widths, TARGET_RECALL, key=lambda width: min(recall(width, half=0).values()))
     if best == len(widths):
         logger.warning("no search of kind {} reaches a recall of {}; taking the widest", kind, TARGET_RECALL)

@@ -62,8 +62,9 @@ class Embedder(Protocol):
 class SentenceEmbedder:
     """A sentence-transformers model on its device, in float32 or bfloat16.
 
-    In bfloat16 a CPU with its instructions (AVX512-BF16, AMX) is 2.7 times as fast and the cosine to the float32
-    embedding at least 0.9966. Raises `EmbeddingModelError` when the model is missing, incomplete or cannot be loaded.
+    In bfloat16 a CPU with its instructions (AVX512-BF16, AMX) is 2.3 to 2.7 times as fast; the cosine to the embedding
+    in float32 is at least 0.9999 for 512 prompts. Raises `EmbeddingModelError` when the model is missing, incomplete or
+    cannot be loaded.
     """
 
     def __init__(self, model: str, device: str = "auto", revision: str | None = None, dtype: Dtype = "float32") -> None:
