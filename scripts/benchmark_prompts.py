@@ -158,9 +158,12 @@ def make_vectors(
     np.save(folder / "topics.npy", asked)
     np.save(folder / "examples.npy", examples)
     stored = np.load(path, mmap_mode="r")
-    farthest = search_exactly(stored, asked, options.k)[0][:, -1]
-    vectors = Vectors(name, path, folder / "topics.npy", folder / "examples.npy", prompts, stored.shape[1], farthest)
-    return vectors, {"vectors": name, "prompts": prompts, "dimension": vectors.dimension, **describe(stored, asked)}
+    similarities = search_exactly(stored, asked, options.k)[0]
+    vectors = Vectors(
+        name, path, folder / "topics.npy", folder / "examples.npy", prompts, stored.shape[1], similarities[:, -1]
+    )
+    facts = {"vectors": name, "prompts": prompts, "dimension": vectors.dimension, **describe(stored, similarities)}
+    return vectors, facts
 
 
 def measure(vectors: Vectors, folder: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:

@@ -76,7 +76,7 @@ def test_what_was_left_out_and_what_was_searched_is_in_the_report(report: dict[s
     assert machine["left_out"] == ["chromadb at 600 x 24: no --chroma-python"]
     assert machine["threads"] == 1 and "numpy" in report["versions"]
     (likeness,) = machine["likeness"]
-    assert 0 < likeness["hundredth_cosine"] < likeness["nearest_cosine"] <= 1
+    assert 0 < likeness["kth_cosine"] < likeness["nearest_cosine"] <= 1
     assert 1 < likeness["local_dimension"] < 60 and 1 < likeness["components_90"] <= 24
 
 
