@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ig_subnet.prompts.topics import Topic
 
-# Figures are in docs/prompts.md. With 8 by lot four prompts are a little nearer and less alike, but one draw in thirty is
-# another's; with no weight on relevance they are further from the topic than a plain sample.
+# Figures are in docs/prompts.md. With 8 by lot, four prompts are a little nearer and less alike, but one draw in thirty
+# is another's; with no weight on relevance they are further from the topic than a plain sample.
 SHORTLIST = 4  # prompts drawn by lot for each one chosen among them
 RELEVANCE = 0.5  # of the score by which one is chosen; the rest is how unlike it is to those chosen before
 DECIMALS = 5
