@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PromptError, OSError) as error:
         return fail(error, 1)
     except KeyboardInterrupt:
-        return fail("interrupted; the same command goes on from here", 130)
+        return fail("interrupted; the same command, without --fresh, goes on from here", 130)
     return 0
 
 

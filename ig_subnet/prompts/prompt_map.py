@@ -12,7 +12,7 @@ COLOURS = ("#2a78d6", "#d9622b", "#12936a", "#a77400", "#6a4fc4", "#c9457c", "#1
 INK, MUTED = "#22252b", "#6b7280"
 COMPONENTS = 50  # that the neighbourhoods of the layout are measured in
 PERPLEXITY = 30
-NEAREST = 25  # prompts of a topic that its mark is the middle of
+NEAREST = 25  # prompts of a topic that are drawn larger, with its mark amid them
 LABEL = (0.2, 0.06)  # of the picture: as wide and high as a label at most
 
 
@@ -22,8 +22,8 @@ def draw_prompt_map(
     """Writes a PNG of prompts float32 [n, D] and topics float32 [T, D] with their names; n of 3000 takes ten seconds.
 
     The layout is t-SNE (van der Maaten and Hinton, 2008), which keeps neighbours together and says nothing about
-    distances between groups. A topic is marked amid the prompts nearest to it. Raises `ValueError` for fewer than 3
-    prompts.
+    distances between groups. The prompts nearest to a topic are drawn larger, and it is marked amid them. Raises
+    `ValueError` for fewer than 3 prompts.
     """
     from matplotlib.figure import Figure
 
@@ -48,6 +48,7 @@ def draw_prompt_map(
         over = np.abs(middles - middle) < LABEL * span  # another topic's label would lie on this one's
         covered = (over.all(axis=1) & (middles[:, 1] > middle[1])).any()
         colour = COLOURS[number % len(COLOURS)]
+        axes.scatter(*points[closest[:, number]].T, s=4 * size, color=colour, edgecolors="white", linewidths=0.8)
         axes.scatter(*middle, marker="*", s=330, color=colour, edgecolors="white", linewidths=1.4, zorder=3)
         axes.annotate(
             name,
@@ -64,7 +65,7 @@ def draw_prompt_map(
     axes.set_axis_off()
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=12)
     legend = axes.legend(
-        title="nearest topic, share of prompts",
+        title=f"nearest topic, share of prompts; large: the {NEAREST} nearest to a topic",
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         ncols=3,
