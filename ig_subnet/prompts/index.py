@@ -206,6 +206,8 @@ class VectorIndex:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise ValueError(f"queries must be [Q, {self.dimension}], not {list(queries.shape)}")
+        if not np.isfinite(queries).all():
+            raise ValueError("queries must be finite numbers")
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         if allowed is not None and (allowed.shape != (len(self),) or allowed.dtype != np.bool_):

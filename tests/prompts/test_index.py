@@ -171,6 +171,7 @@ def test_vectors_are_those_of_the_positions(index: VectorIndex) -> None:
     [
         ((QUERIES[0], 5), rf"queries must be \[Q, {DIMENSION}\], not \[{DIMENSION}\]"),
         ((QUERIES[:, :5], 5), r"not \[8, 5\]"),
+        ((QUERIES * np.nan, 5), "queries must be finite numbers"),
         ((QUERIES, 0), "k must be at least 1, not 0"),
         ((QUERIES, 5, np.ones(7, dtype=bool)), r"allowed must be bool \[3000\], not bool \[7\]"),
         ((QUERIES, 5, np.ones(COUNT)), "not float64"),
