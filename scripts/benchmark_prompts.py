@@ -48,10 +48,6 @@ TURN_SECONDS = 1.0
 BUILD_SECONDS = 3600.0
 ANSWER_SECONDS = 900.0
 SAME = 2e-6  # cosines closer than this are one: products of float32 differ by as much with their order
-COLUMNS = (
-    *("engine", "kind", "vectors", "prompts", "dimension", "k", "queries", "calls", "build_seconds", "build_peak_mib"),
-    *("open_seconds", "first_ms", "p50_ms", "p99_ms", "recall", "rss_mib", "mapped_mib", "disk_mib"),
-)
 
 
 @dataclass
@@ -93,12 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
         rows += measured
         likeness.append(described)
         left_out += missing
-        print_table(COLUMNS, measured)
+        print_table(summary(measured))
         if options.json:  # after every set: what was measured stays, whatever happens to the rest
             write_measurements(
                 options.json, rows, threads=options.threads, turns=options.turns, likeness=likeness, left_out=left_out
             )
-    print_table(tuple(likeness[0]), likeness)
+    print_table(likeness)
     return 0
 
 
@@ -284,16 +280,42 @@ def rows_of(runner: Runner, vectors: Vectors, options: argparse.Namespace) -> It
         }
 
 
-def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """As Markdown, for docs/prompts.md."""
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """A line for each engine and set: what its rows share, and the times of one and of many topics side by side."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
-        print(f"| {' | '.join(short(row[name]) for name in columns)} |", flush=True)
+        groups.setdefault((row["vectors"], row["prompts"], row["dimension"], row["engine"]), []).append(row)
+    return [
+        {
+            "vectors": f"{row['vectors']} {row['prompts']} x {row['dimension']}",
+            "engine": row["engine"] if row["engine"] == row["kind"] else f"{row['engine']} ({row['kind']})",
+            "build s": short(row["build_seconds"]),
+            "open s": short(row["open_seconds"]),
+            "first ms": short(row["first_ms"]),
+            **{
+                f"{timed['queries']} a call: p50 / p99 ms": f"{short(timed['p50_ms'])} / {short(timed['p99_ms'])}"
+                for timed in (row, *others)
+            },
+            f"recall@{row['k']}": f"{row['recall']:.4f}",
+            "RSS (mapped) MiB": f"{row['rss_mib']:.0f} ({row['mapped_mib']:.0f})",
+            "disk MiB": f"{row['disk_mib']:.0f}",
+        }
+        for row, *others in groups.values()
+    ]
+
+
+def print_table(lines: Sequence[dict[str, Any]]) -> None:
+    """As Markdown, for docs/prompts.md."""
+    if not lines:
+        return
+    print(f"| {' | '.join(lines[0])} |\n|{'---|' * len(lines[0])}")
+    for line in lines:
+        print(f"| {' | '.join(map(short, line.values()))} |", flush=True)
 
 
 def short(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)
 
 

@@ -2,8 +2,9 @@
 
 A synthetic prompt is a point of a cluster, and clusters are points of a cloud, in RANK of the dimensions' directions:
     prompt = unit(MEAN + BETWEEN * centre + from CALMEST to 1 * WITHIN * own part)
-centre and own part are normal, with deviations that fall as a power of the direction's number. There are as many
-clusters at any size, as there are things to be seen, as unequal as words are (Zipf): more prompts lie denser.
+centre and own part are normal, with deviations that fall as a power of the direction's number. Clusters are as unequal
+as words are (Zipf): 950 up to 100 thousand prompts, and beyond as many more as words would be (Heaps), with the square
+root of their number.
 A synthetic topic is such a point with TOPIC_NOISE in place of WITHIN, held out.
 
 The constants were searched for until what `describe` measures, which decides how hard vectors are to search, was near
@@ -33,7 +34,8 @@ WITHIN = 0.62
 TOPIC_NOISE = 0.59
 BETWEEN_DECAY = 0.29
 WITHIN_DECAY = 0.48
-CLUSTERS = 950
+FEWEST_CLUSTERS = 950
+CLUSTERS = 3.0  # times the square root of the number of prompts
 CALMEST = 0.69
 SAMPLE = 8192  # vectors whose spectrum and cosines are described
 EMBEDDING_DTYPE: Final = "bfloat16"  # nearly three times as fast as float32, and as hard to search
@@ -49,15 +51,16 @@ class Cloud:
     popularity: NDArray[np.float64]  # [C], sums to 1
 
     @classmethod
-    def of(cls, dimension: int, rng: np.random.Generator) -> Cloud:
+    def of(cls, count: int, dimension: int, rng: np.random.Generator) -> Cloud:
         rank = min(RANK, dimension)
         axes = np.linalg.qr(rng.standard_normal((dimension, rank)))[0].T
         mean = rng.standard_normal(rank) * _deviations(rank, BETWEEN_DECAY)
-        popularity = 1 / (np.arange(CLUSTERS) + 10.0)
+        clusters = max(FEWEST_CLUSTERS, round(CLUSTERS * count**0.5))
+        popularity = 1 / (np.arange(clusters) + 10.0)
         return cls(
             axes.astype(np.float32),
             (MEAN * mean / np.linalg.norm(mean)).astype(np.float32),
-            BETWEEN * rng.standard_normal((CLUSTERS, rank), np.float32) * _deviations(rank, BETWEEN_DECAY),
+            BETWEEN * rng.standard_normal((clusters, rank), np.float32) * _deviations(rank, BETWEEN_DECAY),
             popularity / popularity.sum(),
         )
 
@@ -82,7 +85,7 @@ def _deviations(rank: int, decay: float) -> NDArray[np.float32]:
 def write_synthetic(path: Path, count: int, dimension: int, topics: int) -> NDArray[np.float32]:
     """Writes float16 [count, dimension], block by block, and returns as many topics float32. The same every time."""
     rng = np.random.default_rng((count, dimension))
-    cloud = Cloud.of(dimension, rng)
+    cloud = Cloud.of(count, dimension, rng)
     vectors = open_memmap(path, "w+", np.float16, (count, dimension))
     for start in range(0, count, BLOCK):
         vectors[start : start + BLOCK] = cloud.draw(min(BLOCK, count - start), WITHIN, rng)
