@@ -12,6 +12,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node
 
 SHIPPED = ("pocket", "baseline", "mixture")
 SECTIONS = ("rewarder", "prompter")
+YAML_SPACE = " \t\r\n"  # a no-break space at the end of a text belongs to it
 
 
 class ProfileError(ValueError):
@@ -80,7 +81,7 @@ def _edit(text: str, expert: Node, calibration: Mapping[str, float | str]) -> tu
         default_flow_style=expert.flow_style,
         sort_keys=False,
         width=10**6,
-    ).strip()
+    ).strip(YAML_SPACE)
     if expert.flow_style:
         written = written[1:-1]
     else:
@@ -100,4 +101,4 @@ def _end(text: str, node: Node) -> int:
     if isinstance(node, CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(node, MappingNode) else last)
-    return len(text[: node.end_mark.index].rstrip())
+    return len(text[: node.end_mark.index].rstrip(YAML_SPACE))

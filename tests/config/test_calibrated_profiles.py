@@ -59,6 +59,13 @@ def expected(text: str, experts: list[str]) -> dict[str, Any]:
     return content
 
 
+def test_only_what_yaml_calls_space_is_trimmed() -> None:
+    text = "rewarder:\n  experts:\n    hps_v2: {weight: 1}\n    pick_score:\n      weight: 1\n"
+    calibration = {**MEASURED, "provenance": "\xa0measured\xa0"}
+    written = yaml.safe_load(with_calibrations(text, {"hps_v2": calibration, "pick_score": calibration}))
+    assert all(expert["calibration"] == calibration for expert in written["rewarder"]["experts"].values())
+
+
 @pytest.mark.parametrize("profile", SHIPPED)
 def test_shipped_profiles_only_gain_the_lines_of_the_calibration(profile: str) -> None:
     text = profile_path(profile).read_text(encoding="utf-8")
