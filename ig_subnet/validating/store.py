@@ -48,8 +48,8 @@ STORE_FILE = "scores.sqlite3"
 
 BUSY_SECONDS = 5.0
 
-# For each of the prompts ?1 (JSON) that was ever asked: how often, and how many of the hotkeys ?2 have had it. A miner is
-# looked up until it is found. Of 100 thousand recorded prompts, 100 that all of 192 miners have had take 12 ms of a
+# For each of the prompts ?1 (JSON) that was ever asked: how often, and how many of the hotkeys ?2 have had it. A miner
+# is looked up until it is found. Of 100 thousand recorded prompts, 100 that all of 192 miners have had take 12 ms of a
 # core, asked once or fifty times; 100 that were never asked, 0.1 ms.
 USES = """
     WITH miner (hotkey) AS MATERIALIZED (SELECT value FROM json_each(?2))
