@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -23,7 +24,7 @@ from ig_subnet.prompts.index import EmbeddingRecord, VectorIndex, search_exactly
 
 KINDS = ("flat", "hnsw", "ivf")
 COUNT, DIMENSION = 3000, 24
-CODE_ERROR = 0.02  # of a similarity, by 8-bit codes at so few dimensions
+HALF_ERROR = 1e-3  # of a similarity: embeddings are stored in 16 bits
 MODEL = ModelIdentity(name="some/model", revision="a" * 40, dtype="float32", dimension=DIMENSION, fingerprint="c" * 64)
 
 
@@ -72,7 +73,7 @@ def test_results_are_in_order_and_their_similarities_right(index: VectorIndex) -
     assert similarities.dtype == np.float32 and positions.dtype == np.int64
     assert (np.diff(similarities, axis=1) <= 0).all() and similarities.max() <= 1
     right = np.einsum("qd,qkd->qk", QUERIES, VECTORS[positions])
-    assert np.abs(similarities - right).max() < CODE_ERROR
+    assert np.abs(similarities - right).max() < HALF_ERROR
     assert all(len(set(row)) == 50 for row in positions.tolist())
 
 
@@ -96,6 +97,24 @@ def test_among_few_the_search_is_exact_and_among_many_nearly(
     assert np.array_equal(index.search(QUERIES, 20, allowed)[1], exact[1])
     monkeypatch.setattr(index_module, "FEW_ALLOWED", 10)
     assert recall_of(index.search(QUERIES, 20, allowed)[1], exact[1]) > 0.9
+
+
+def test_large_embeddings_are_read_and_give_the_same(index: VectorIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = np.array([7, 0, 7, COUNT - 1])
+    mapped = index.search(QUERIES, 30), index.vectors(positions)
+    monkeypatch.setattr(index_module, "MAPPED_BYTES", 0)
+    read = index.search(QUERIES, 30), index.vectors(positions)
+    assert np.array_equal(mapped[0][0], read[0][0]) and np.array_equal(mapped[0][1], read[0][1])
+    assert np.array_equal(mapped[1], read[1])
+
+
+def test_embeddings_that_are_cut_while_they_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_vector_index(VECTORS, tmp_path, "flat", threads=1)
+    index = VectorIndex.open(tmp_path)
+    monkeypatch.setattr(index_module, "MAPPED_BYTES", 0)
+    os.truncate(tmp_path / "embeddings.npy", 1000)
+    with pytest.raises(PromptIndexError, match=r"embeddings\.npy has been cut; open the index again"):
+        index.vectors(np.array([COUNT - 1]))
 
 
 def test_everything_can_be_asked_for(index: VectorIndex) -> None:
