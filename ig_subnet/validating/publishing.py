@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from ig_subnet.chain.errors import ChainError
 from ig_subnet.chain.interface import Chain
 from ig_subnet.chain.outcomes import (
     CommitmentPublished,
@@ -16,36 +14,23 @@ from ig_subnet.chain.outcomes import (
     CommitmentUnchanged,
     CommitmentUnreachable,
 )
+from ig_subnet.validating.keeping import AWAY_SECONDS, Keeper
 from ig_subnet.validating.schedule import BlockPace
-from ig_subnet.validating.weight_setter import AWAY_SECONDS
 
 
-class HeadPublisher:
+class HeadPublisher(Keeper):
     """Publishes what `newest_head` (number and head of the newest commitment) gives, as 32 bytes under `hotkey`.
 
     What the chain says is logged and waited for; when a head was last published is read from the chain itself.
     """
+
+    what = "the commitment has"
 
     def __init__(self, chain: Chain, hotkey: str, newest_head: Callable[[], Awaitable[tuple[int, str]]]) -> None:
         self._chain = chain
         self._hotkey = hotkey
         self._newest_head = newest_head
         self._pace = BlockPace()
-
-    async def run(self) -> None:
-        """Goes on until it is cancelled."""
-        pause = 0.0
-        while True:
-            await asyncio.sleep(pause)
-            pause = await self.step()
-
-    async def step(self) -> float:
-        """Publishes if it is time, and returns the seconds to wait before the next look."""
-        try:
-            return await self._step()
-        except ChainError as error:
-            logger.warning("the commitment has to wait: {}", error)
-            return AWAY_SECONDS
 
     async def _step(self) -> float:
         timing = await self._chain.epoch_timing(None)

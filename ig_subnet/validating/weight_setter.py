@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from loguru import logger
 
-from ig_subnet.chain.errors import ChainError
 from ig_subnet.chain.interface import Chain, MetagraphSnapshot
 from ig_subnet.chain.outcomes import (
     WeightsCommitted,
@@ -21,6 +19,7 @@ from ig_subnet.chain.outcomes import (
     WeightsUnreachable,
 )
 from ig_subnet.validating.describe import describe_shares
+from ig_subnet.validating.keeping import AWAY_SECONDS, Keeper
 from ig_subnet.validating.moving_average import average_of, registrations_of, update
 from ig_subnet.validating.records import MinerRow
 from ig_subnet.validating.schedule import BlockPace, blocks_until_weights, window
@@ -36,8 +35,6 @@ OUTCOME_NAMES: dict[type, str] = {
 }
 """The `outcome` column of the store's weight settings."""
 
-AWAY_SECONDS = 5.0  # between two looks at a chain that does not answer
-
 
 class Record(Protocol):
     """Keeps one attempt: `ScoreStore.record_weight_setting`, on its thread."""
@@ -47,8 +44,10 @@ class Record(Protocol):
     ) -> Awaitable[None]: ...
 
 
-class WeightSetter:
+class WeightSetter(Keeper):
     """Sets weights from the `miners` of the moment, at the pace of `schedule`; every attempt is logged and recorded."""
+
+    what = "weights have"
 
     def __init__(
         self,
@@ -69,21 +68,6 @@ class WeightSetter:
         self._epoch_length = epoch_length
         self._version_key = version_key
         self._pace = BlockPace()
-
-    async def run(self) -> None:
-        """Goes on until it is cancelled."""
-        pause = 0.0
-        while True:
-            await asyncio.sleep(pause)
-            pause = await self.step()
-
-    async def step(self) -> float:
-        """Sets weights if they are due, and returns the seconds to wait before the next look."""
-        try:
-            return await self._step()
-        except ChainError as error:
-            logger.warning("weights have to wait: {}", error)
-            return AWAY_SECONDS
 
     async def _step(self) -> float:
         uid = await self._chain.registered_uid(self._hotkey)

@@ -14,21 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from few_prompts import PROMPTS
 
 from ig_subnet.prompts.building import build_vector_index
 from ig_subnet.prompts.curation import CurationConfig
 from ig_subnet.prompts.sources import DiffusionDB, PocketCaptions, PromptFile
 
-PROMPTS = (
-    "a photograph of a cat sleeping on a sofa",
-    "a kitten playing with a ball of wool",
-    "a mountain lake at sunrise, mist over the water",
-    "a snowy mountain range under a blue sky",
-    "a portrait of an old sailor, oil painting",
-    "a bowl of ramen with an egg, food photography",
-    "a portrait of a young queen, renaissance style",
-    "a steam locomotive crossing a bridge",
-)
 Load = Callable[[str], ModuleType]
 
 

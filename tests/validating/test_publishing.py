@@ -20,9 +20,9 @@ from ig_subnet.chain import (
     CommitmentUnreachable,
     EpochTiming,
 )
+from ig_subnet.validating.keeping import AWAY_SECONDS
 from ig_subnet.validating.publishing import HeadPublisher
 from ig_subnet.validating.schedule import SHORTEST_WAIT
-from ig_subnet.validating.weight_setter import AWAY_SECONDS
 
 IN_AN_EPOCH = EpochTiming(
     block=90,

@@ -21,9 +21,10 @@ from ig_subnet.chain import (
     WeightsTooEarly,
     WeightsUnreachable,
 )
+from ig_subnet.validating.keeping import AWAY_SECONDS
 from ig_subnet.validating.records import MinerRow
 from ig_subnet.validating.schedule import SHORTEST_WAIT
-from ig_subnet.validating.weight_setter import AWAY_SECONDS, WeightSetter
+from ig_subnet.validating.weight_setter import WeightSetter
 
 BEFORE_AN_EPOCH = EpochTiming(
     block=95,
