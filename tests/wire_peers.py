@@ -83,13 +83,18 @@ async def say(port: int, *pieces: bytes) -> bytes:
                     await writer.drain()
             except ConnectionError:
                 pass  # refused before the end; the answer may still be readable
-            answer = b""
-            try:
-                while chunk := await reader.read(65536):
-                    answer += chunk
-            except ConnectionError:
-                pass
-            return answer
+            return await read_to_the_end(reader)
     finally:
         writer.transport.abort()
         await asyncio.sleep(0)
+
+
+async def read_to_the_end(reader: asyncio.StreamReader) -> bytes:
+    """Everything that arrived until the other side closed or reset the connection: `read()` would lose it at a reset."""
+    answer = b""
+    try:
+        while chunk := await reader.read(65536):
+            answer += chunk
+    except ConnectionError:
+        pass
+    return answer

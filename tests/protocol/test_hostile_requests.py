@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire_peers import PATIENCE_SECONDS, Keys, Serve, say
+from wire_peers import PATIENCE_SECONDS, Keys, Serve, read_to_the_end, say
 
 from protocol import Axon, Dendrite, GeneratedImage, Limits, QueryStatus, Target, TextToImageSynapse
 from protocol.connections import source_of
@@ -233,7 +233,7 @@ async def trickle(port: int, request: bytes) -> bytes:
     writing = asyncio.create_task(write())
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await reader.read()
+            return await read_to_the_end(reader)
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
@@ -265,7 +265,7 @@ async def test_a_slow_body_of_a_permitted_hotkey_is_cut_off(
         reader, writer = await asyncio.open_connection("127.0.0.1", axon.port)
         writer.write(head + b"\r\n\r\n" + body[:-1])
         async with asyncio.timeout(PATIENCE_SECONDS):
-            answer = await reader.read()
+            answer = await read_to_the_end(reader)
         writer.transport.abort()
     assert verdict(answer) == (408, "request_timeout", False)
 
