@@ -53,14 +53,21 @@ def make_round(round_id: int) -> RoundRecord:
             AnswerRow(round_id, 0, "bob", 4, "timeout", 1.0, 7, 0.0, "no answer in 1 s"),
         ),
         (
-            ImageRow(*key, "ab" * 32, "png", 64, 64, 1234, "valid", -1.5, 0.5, 0.125),
+            ImageRow(
+                *(*key, "ab" * 32, "png", 64, 64, 1234, "valid", -1.5, 0.5, 0.125),
+                phash=bytes([round_id]) * 8,
+                alignment=0.25,
+                unsafe=0.0625,
+                trust=0.75,
+                embedding=b"\0\x3c" * 4,
+            ),
             ImageRow(*key[:3], 1, "cd" * 32, "png", 64, 64, 12, "not a png file", None, 0.0),
         ),
-        (ExpertScoreRow(*key, "clip_aesthetic", 5.5, 0), ExpertScoreRow(*key, "pick_score", -0.25, 1)),
+        (ExpertScoreRow(*key, "clip_aesthetic", 5.5, 0, 5.25), ExpertScoreRow(*key, "pick_score", -0.25, 1, -0.5)),
         (AverageRow(round_id, "alice", 3, 0.5, 0.5), AverageRow(round_id, "bob", 4, 0.0, 0.0)),
         (
-            MinerRow("alice", 3, 11, 0.5, 1.0, round_id, round_id),
-            MinerRow("bob", 4, 12, 0.0, 1.0, round_id, round_id),
+            MinerRow("alice", 3, 11, 0.5, 1.0, round_id, round_id, 0.25, 10.0 * round_id + 3),
+            MinerRow("bob", 4, 12, 0.0, 1.0, round_id, round_id, 0.0, 10.0 * round_id + 3, 10.0 * round_id + 4),
         ),
         rewarder,
     )

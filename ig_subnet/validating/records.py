@@ -1,8 +1,8 @@
 """The rows of the score store, one frozen dataclass a table, its fields the table's columns in order.
 
 Times are seconds since the epoch, incentives and averages are in [0, 1], and a miner is always named by its hotkey;
-the uid beside it is the one it had then. A field that defaults to None came with schema 2 or 3: rows of rounds that an
-earlier version recorded may not have it.
+the uid beside it is the one it had then. A field that defaults to None came with schema 2, 3 or 4: rows of rounds that
+an earlier version recorded may not have it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+Blob = bytes  # a column of this type; ImageRow has one that is called bytes
+
 VALID = "valid"
-"""The verdict of an image that passed every gate; any other verdict is the reason of the gate that stopped it."""
+"""The verdict of an image that passed every gate; any other verdict is the reason of the gate that stopped it.
+
+The gates of decoding give reasons of their own (`ig_subnet.imaging`); the others, in their order:
+"""
+NO_FINITE_SCORE = "no finite score"
+NOT_SAFE = "not safe for work"
+DUPLICATE = "duplicate within the answer"
+COPY = "copy of another miner's image"
+SEEN_BEFORE = "seen before"
+OTHER_PROMPT = "same image for another prompt"
+IGNORES_PROMPT = "ignores the prompt"
+NOT_REGENERATED = "not what the declared model makes"
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,10 @@ class AnswerRow:
 class ImageRow:
     """One image of an answer, under its gate's verdict; `total` is the seed's weighted sum, None where not scored.
 
-    `disagreement`, None there too, is how far the experts are from each other on it, in [0, 0.5].
+    `disagreement`, None there too, is how far the experts are from each other on it, in [0, 0.5], and `trust`, in
+    [0, 1], what that leaves of its incentive. `phash` is its perceptual hash, `embedding` its embedding as float16,
+    `alignment` how much more it shows its own prompt than others, `unsafe` the probability that it is not safe for
+    work; None where no gate asked. `evidence`, a JSON object, is what the gate that stopped it has found.
     """
 
     round_id: int
@@ -105,11 +121,35 @@ class ImageRow:
     total: float | None
     incentive: float
     disagreement: float | None = None
+    phash: Blob | None = None
+    alignment: float | None = None
+    unsafe: float | None = None
+    trust: float | None = None
+    evidence: str | None = None
+    embedding: Blob | None = None
+
+
+@dataclass(frozen=True)
+class FingerprintRow:
+    """What the gates compare later images with: an image that has a perceptual hash, and what it was made for."""
+
+    round_id: int
+    position: int
+    hotkey: str
+    number: int
+    sha256: str
+    verdict: str
+    prompt_id: str | None
+    phash: Blob
+    embedding: Blob | None
 
 
 @dataclass(frozen=True)
 class ExpertScoreRow:
-    """What one expert gave one valid image, in its own unit; `truncated` is 1 if its prompt was cut for it, or 0."""
+    """What one expert gave one scored image, in its own unit; `truncated` is 1 if its prompt was cut for it, or 0.
+
+    `worst` is the lowest of what it gave the image and its transformed copies.
+    """
 
     round_id: int
     position: int
@@ -118,6 +158,7 @@ class ExpertScoreRow:
     expert: str
     score: float
     truncated: int | None = None
+    worst: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +174,12 @@ class AverageRow:
 
 @dataclass(frozen=True)
 class MinerRow:
-    """The state of one miner's moving average (see `moving_average`); `last_round` is the last one it was asked in."""
+    """The state of one miner's moving average (see `moving_average`); `last_round` is the last one it was asked in.
+
+    `squares` accumulates its squared observations as `accumulator` does the observations themselves. `observed_at` is
+    the time of the last one, 0 where that is not known; `absent_since` that from which on the hotkey was not
+    registered, None while it is.
+    """
 
     hotkey: str
     uid: int
@@ -142,6 +188,9 @@ class MinerRow:
     accumulated_weight: float
     observations: int
     last_round: int
+    squares: float = 0.0
+    observed_at: float = 0.0
+    absent_since: float | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,21 @@ SCHEMAS: dict[int, tuple[str, ...]] = {
             outcome TEXT)""",
         "CREATE UNIQUE INDEX one_is_not_revealed ON commitments (revealed_at IS NULL) WHERE revealed_at IS NULL",
     ),
+    4: (
+        "ALTER TABLE images ADD COLUMN phash BLOB",
+        "ALTER TABLE images ADD COLUMN alignment REAL",
+        "ALTER TABLE images ADD COLUMN unsafe REAL",
+        "ALTER TABLE images ADD COLUMN trust REAL",
+        "ALTER TABLE images ADD COLUMN evidence TEXT",
+        "ALTER TABLE images ADD COLUMN embedding BLOB",  # last: the others are read without it
+        "ALTER TABLE expert_scores ADD COLUMN worst REAL",
+        "ALTER TABLE miners ADD COLUMN squares REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE miners ADD COLUMN observed_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE miners ADD COLUMN absent_since REAL",
+        # Observations in [0, 1] are not below their squares: a miner whose squares nobody added up varies the most.
+        "UPDATE miners SET squares = accumulator, observed_at = COALESCE("
+        "(SELECT finished_at FROM rounds WHERE rounds.round_id = miners.last_round), 0)",
+    ),
 }
 """Never changed, only added to: a new store goes through all of them, an old one through those it lacks.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -33,6 +33,7 @@ from ig_subnet.validating.records import (
     AverageRow,
     CommitmentRow,
     ExpertScoreRow,
+    FingerprintRow,
     ImageRow,
     MinerRow,
     PromptRow,
@@ -59,6 +60,17 @@ USES = """
             WHERE asked.prompt_id = wanted.value AND answer.round_id = asked.round_id
                 AND answer.position = asked.position AND answer.hotkey = miner.hotkey))
     FROM json_each(?1) AS wanted WHERE times > 0"""
+
+# Where the newest ones begin is looked up first: sorting them would write all their embeddings to a temporary file.
+FIRST_FINGERPRINT = """
+    SELECT round_id, position, hotkey, number FROM images WHERE phash IS NOT NULL
+    ORDER BY round_id DESC, position DESC, hotkey DESC, number DESC LIMIT 1 OFFSET ?"""
+FINGERPRINTS = """
+    SELECT image.round_id, image.position, hotkey, number, sha256, verdict, prompt_id, phash, embedding
+    FROM images AS image LEFT JOIN prompts AS prompt
+        ON prompt.round_id = image.round_id AND prompt.position = image.position
+    WHERE phash IS NOT NULL AND (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?)
+    ORDER BY image.round_id, image.position, hotkey, number"""
 
 Row = TypeVar("Row")
 
@@ -222,8 +234,18 @@ class ScoreStore:
     def answers(self, after_round: int = 0) -> Iterator[AnswerRow]:
         return self._rows(AnswerRow, "answers", "round_id, position, hotkey", after_round)
 
-    def images(self, after_round: int = 0) -> Iterator[ImageRow]:
-        return self._rows(ImageRow, "images", "round_id, position, hotkey, number", after_round)
+    def images(self, after_round: int = 0, *, embeddings: bool = False) -> Iterator[ImageRow]:
+        """Without their embeddings, which are most of a store, unless these are asked for."""
+        without = () if embeddings else ("embedding",)
+        return self._rows(ImageRow, "images", "round_id, position, hotkey, number", after_round, without)
+
+    def fingerprints(self, limit: int) -> Iterator[FingerprintRow]:
+        """The newest `limit` images that have a perceptual hash, the oldest of them first, whatever their verdict."""
+        with _explained(self.path):
+            if self._version() >= 4 and limit > 0:
+                first = self._connection.execute(FIRST_FINGERPRINT, (limit - 1,)).fetchone() or (0, 0, "", 0)
+                for row in self._connection.execute(FINGERPRINTS, first):
+                    yield FingerprintRow(*row)
 
     def expert_scores(self, after_round: int = 0) -> Iterator[ExpertScoreRow]:
         return self._rows(ExpertScoreRow, "expert_scores", "round_id, position, hotkey, number, expert", after_round)
@@ -253,11 +275,15 @@ class ScoreStore:
                 shares = {int(uid): share for uid, share in json.loads(weights).items()}
                 yield WeightSettingRow(id, at, block, outcome, detail, shares)
 
-    def _rows(self, row: type[Row], table: str, order: str, after_round: int | None = None) -> Iterator[Row]:
+    def _rows(
+        self, row: type[Row], table: str, order: str, after_round: int | None = None, without: Sequence[str] = ()
+    ) -> Iterator[Row]:
         later, values = ("", ()) if after_round is None else ("WHERE round_id > ?", (after_round,))
         with _explained(self.path):
             # The last columns of a row may be newer than the file: they are left at their defaults then.
-            present = {column[1] for column in self._connection.execute(f"PRAGMA table_info({table})")}
+            present = {column[1] for column in self._connection.execute(f"PRAGMA table_info({table})")}.difference(
+                without
+            )
             columns = ", ".join(field.name for field in fields(row) if field.name in present)  # type: ignore[arg-type]
             for found in self._connection.execute(f"SELECT {columns} FROM {table} {later} ORDER BY {order}", values):
                 yield row(*found)

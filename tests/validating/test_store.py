@@ -29,7 +29,7 @@ from ig_subnet.validating.records import WeightSettingRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
 from ig_subnet.validating.store import STORE_FILE, USES, ScoreStore
 
-OLD_VERSIONS = (1, 2)  # store_v<N>.sql: two made-up rounds, dumped by the last program that wrote this schema
+OLD_VERSIONS = (1, 2, 3)  # store_v<N>.sql: two made-up rounds, dumped by the last program that wrote this schema
 TABLES = {
     "rewarders": records.RewarderRow,
     "rounds": records.RoundRow,
@@ -71,7 +71,8 @@ def check_two_rounds(store: ScoreStore) -> None:
     assert list(store.rounds()) == [first.round, second.round]
     assert tuple(store.prompts()) == first.prompts + second.prompts
     assert tuple(store.answers()) == first.answers + second.answers
-    assert tuple(store.images()) == first.images + second.images
+    assert tuple(store.images(embeddings=True)) == first.images + second.images
+    assert tuple(store.images()) == tuple(replace(row, embedding=None) for row in first.images + second.images)
     assert tuple(store.expert_scores()) == first.expert_scores + second.expert_scores
     assert tuple(store.averages()) == first.averages + second.averages
     assert tuple(store.miners()) == second.miners
@@ -158,12 +159,29 @@ def old(tmp_path: Path, version: int) -> Path:
     return path
 
 
+def old_commitments() -> list[records.CommitmentRow]:
+    """Those of store_v3.sql, as a reader sees them."""
+    void, first, second, planned = make_commitments("void", "asked", "asked", None)
+    return [void, replace(first, revealed_at=13.0), replace(second, revealed_at=23.0), planned]
+
+
 def check_two_old_rounds(store: ScoreStore, version: int) -> None:
     """As `check_two_rounds`, without what the schema did not keep; what can be told of prompts comes with schema 3."""
     rounds, prompts, images, scores = (
         [row for made_up in (make_round(1), make_round(2)) for row in rows(made_up)]
         for rows in (lambda r: [r.round], lambda r: r.prompts, lambda r: r.images, lambda r: r.expert_scores)
     )
+    gates = dict.fromkeys(("phash", "alignment", "unsafe", "trust", "embedding"))
+    images = [replace(row, **gates) for row in images]
+    scores = [replace(row, worst=None) for row in scores]
+    migrated = store._version() == SCHEMA_VERSION
+    # Squares were not added up: they are taken to be as large as they can be.
+    miners = [
+        replace(row, squares=row.accumulator, absent_since=None)
+        if migrated
+        else replace(row, squares=0.0, observed_at=0.0, absent_since=None)
+        for row in make_round(2).miners
+    ]
     if version == 1:
         rounds = [replace(row, rewarder=None) for row in rounds]
         images = [replace(row, disagreement=None) for row in images]
@@ -174,13 +192,14 @@ def check_two_old_rounds(store: ScoreStore, version: int) -> None:
     assert list(store.rewarders()) == ([] if version == 1 else [first.rewarder])
     assert list(store.rounds()) == rounds
     assert list(store.prompts()) == prompts
-    assert list(store.images()) == images
+    assert list(store.images(embeddings=True)) == images
+    assert list(store.fingerprints(10)) == []
     assert list(store.expert_scores()) == scores
     assert tuple(store.answers()) == first.answers + second.answers
     assert tuple(store.averages()) == first.averages + second.averages
-    assert tuple(store.miners()) == second.miners
+    assert list(store.miners()) == miners
     assert list(store.weight_settings()) == [WeightSettingRow(1, 5.5, 9, "set", "in block 9", {3: 0.75, 10: 0.25})]
-    assert list(store.commitments()) == []
+    assert list(store.commitments()) == (old_commitments() if version == 3 else [])
 
 
 def test_a_store_of_an_earlier_schema_is_read_as_it_is(old: Path, version: int) -> None:
@@ -200,7 +219,7 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_goes_on(old: Pat
         assert list(store.rewarders()) == [third.rewarder]
         before = None if version == 1 else third.round.rewarder
         assert [row.rewarder for row in store.rounds()] == [before, before, third.round.rewarder]
-        assert tuple(store.images(after_round=2)) == third.images
+        assert tuple(store.images(after_round=2, embeddings=True)) == third.images
         assert tuple(store.expert_scores(after_round=2)) == third.expert_scores
 
 
@@ -221,7 +240,7 @@ def test_an_upgrade_that_is_cut_short_leaves_the_old_store(
     old: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(StoreError, match="syntax error"):
-        patched.setitem(SCHEMAS, 3, (*SCHEMAS[3][:1], "no SQL at all"))
+        patched.setitem(SCHEMAS, 4, (*SCHEMAS[4][:1], "no SQL at all"))
         ScoreStore.open(old)
     with ScoreStore.open_read_only(old) as reader:
         assert reader._version() == version
@@ -253,6 +272,19 @@ def test_a_plan_is_kept_until_its_round_is_recorded(path: Path) -> None:
         with pytest.raises(StoreError, match="no commitment 2 that is not revealed"):
             store.record_round(replace(make_round(2), commitment=2))
         assert [row.round_id for row in store.rounds()] == [1]
+
+
+def test_fingerprints_are_the_newest_images(path: Path) -> None:
+    with ScoreStore.open(path) as store:
+        for round_id in (1, 2, 3):
+            store.record_round(make_round(round_id))
+        assert [row.round_id for row in store.fingerprints(10)] == [1, 2, 3]
+        assert [row.round_id for row in store.fingerprints(3)] == [1, 2, 3]
+        assert list(store.fingerprints(0)) == []
+        kept = make_round(3).images[0]
+        key = (3, 0, "alice", 0, kept.sha256, "valid", PROMPT_ID, kept.phash, kept.embedding)
+        assert list(store.fingerprints(2))[1:] == [records.FingerprintRow(*key)]  # not of the image that has no hash
+        assert [row.round_id for row in store.fingerprints(2)] == [2, 3]
 
 
 def test_uses_are_counted_from_what_was_asked(path: Path) -> None:
