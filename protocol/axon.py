@@ -1,44 +1,15 @@
-"""The miner's side of the wire: an HTTP server that does no work for a stranger.
-
-A request passes, in this order, the connection's caps (`protocol.connections`), the shape of its headers, the miner's
-caller policy, the complete body, the signature, the synapse's bounds and the queue; only then the handler is called.
-Everything before the signature is cheap: the dearest step for someone who only knows a permitted hotkey is one
-verification, about 0.1 ms, which holds the GIL anyway and so stays on the event loop.
-"""
+"""The miner's side of the wire: the signed server (`protocol.server`) that answers a synapse with images."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import hashlib
-import math
-import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from loguru import logger
-from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
-
-from . import replies
-from .admission import Admission
-from .connections import GuardedConnection
-from .errors import AuthenticationError, Busy, FramingError, ListenError, Refusal, Unsupported
 from .framing import check_answer, encode_images
 from .limits import DEFAULT_LIMITS, Limits
-from .replies import ErrorReply
-from .signing import (
-    HEADER_RESPONSE_SIGNATURE,
-    Signer,
-    VerifiedRequest,
-    Verifier,
-    parse_auth_headers,
-    response_payload,
-)
+from .server import CallerPolicy, SignedServer
+from .signing import Signer, VerifiedRequest, Verifier, response_payload
 from .synapse import QUERY_PATH, GeneratedImage, TextToImageSynapse
 
 __all__ = ["Axon", "CallerPolicy", "Handler"]
@@ -49,47 +20,12 @@ and `Unsupported` for what its model cannot make.
 
 It is cancelled at the synapse's deadline and when the caller hangs up."""
 
-CallerPolicy = Callable[[str], Refusal | None]
-"""Whether a claimed hotkey (48 characters of base58, not yet proven) may go on; called before any cryptography."""
-
 # SHA-256 of this much takes about a millisecond; more of it is framed on a thread (hashlib releases the GIL).
 _OFF_LOOP_BYTES = 1 << 20
 
 
-class _Refused(Exception):
-    """Ends the handling of a request with a fixed reply."""
-
-    def __init__(self, reply: ErrorReply, retry_after_seconds: int | None = None) -> None:
-        super().__init__(reply.code)
-        self.reply = reply
-        self.retry_after_seconds = retry_after_seconds
-
-
-class _CallerGone(Exception):
-    """The caller closed the connection; nobody is left to answer."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: bytes
-    media_type: str
-    headers: dict[str, str]
-
-
-class Axon:
-    """Serves `handler` to the callers that `policy` lets pass and `verifier` proves, and signs what it answers.
-
-    Args:
-        handler: see `Handler`.
-        signer: the miner's hotkey.
-        verifier: checks requests for that hotkey.
-        host: the IP address to listen on, such as "0.0.0.0", "127.0.0.1" or "::".
-        port: the TCP port; 0 takes a free one, see `port`.
-        policy: see `CallerPolicy`.
-        priority: a number for a proven hotkey; waiting requests of a higher one run first. Equal for all if None.
-        limits: what is accepted.
-    """
+class Axon(SignedServer[TextToImageSynapse]):
+    """Serves `handler` to the callers that `policy` lets pass and `verifier` proves; see `SignedServer`."""
 
     def __init__(
         self,
@@ -103,242 +39,34 @@ class Axon:
         priority: Callable[[str], float] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.started = asyncio.Event()
-        """Set once connections are accepted."""
-        self.port = port
-        """The port; the actual one from `started` on."""
-        self._handler = handler
-        self._signer = signer
-        self._verifier = verifier
-        self._host = host
-        self._policy = policy
-        self._priority = priority
-        self._limits = limits
-        self._admission = Admission(limits)
-        self._server: _Server | None = None
-        self._stop_requested = False
-        self._stopped = asyncio.Event()
-
-    async def serve(self) -> None:
-        """Listen until `stop` is called or the caller is cancelled; once per axon. Raises `ListenError`.
-
-        On return the port is closed, and so is every connection; handlers still running after `shutdown_seconds` have
-        been cancelled.
-        """
-        if self._server is not None:
-            raise RuntimeError("an axon serves once; make a new one")
-        listener = self._listen()
-        self.port = listener.getsockname()[1]
-        server = self._server = _Server(self._configuration(), self.started)
-        server.should_exit = self._stop_requested
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            server.should_exit = True
-            await serving
-            raise
-        finally:
-            listener.close()
-            await server.drop_everything()
-            self._stopped.set()
-
-    async def stop(self) -> None:
-        """Close the port, let running handlers finish for at most `shutdown_seconds`, wait until `serve` is done.
-
-        Called before `serve`, it makes that return at once.
-        """
-        self._stop_requested = True
-        if self._server is not None:
-            self._server.should_exit = True
-            await self._stopped.wait()
-
-    # --- the server -------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> socket.socket:
-        try:
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            return socket.create_server((self._host, self.port), family=family, backlog=self._limits.max_connections)
-        except (OSError, OverflowError) as error:
-            raise ListenError(f"cannot listen on {self._host} port {self.port}: {error}; choose another one") from None
-
-    def _configuration(self) -> uvicorn.Config:
-        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-        app.add_route(QUERY_PATH, self._endpoint, methods=["POST"])
-        app.add_exception_handler(404, _not_found)
-        app.add_exception_handler(405, _method_not_allowed)
-        connection = functools.partial(GuardedConnection, limits=self._limits, sources=Counter())
-        return uvicorn.Config(
-            app,
-            http=connection,  # type: ignore[arg-type]  # a partial of the class is as good as a class
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            log_level="critical",  # strangers cause its warnings; what matters is logged here
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=self._limits.idle_seconds,
-            timeout_graceful_shutdown=self._limits.shutdown_seconds,
+        super().__init__(
+            QUERY_PATH,
+            "application/octet-stream",
+            signer,
+            verifier,
+            host=host,
+            port=port,
+            policy=policy,
+            priority=priority,
+            limits=limits,
         )
+        self._handler = handler
 
-    # --- one request ------------------------------------------------------------------------------------------------
+    def _parse(self, body: bytes) -> TextToImageSynapse:
+        return TextToImageSynapse.model_validate_json(body)
 
-    async def _endpoint(self, request: Request) -> Response:
-        arrived = asyncio.get_running_loop().time()
-        try:
-            body, verified = await self._authenticate(request)
-        except _Refused as refused:
-            return _unsigned(refused.reply)
-        except ClientDisconnect:
-            return Response()  # goes nowhere
-        except Exception:
-            logger.exception("axon: checking a request failed")
-            return _unsigned(replies.INTERNAL_ERROR)
-        try:
-            answer = await self._answer(request, body, verified.hotkey, arrived)
-        except _Refused as refused:
-            answer = _error(refused)
-        except _CallerGone:
-            logger.debug("axon: {} hung up", verified.hotkey)
-            return Response()
-        except Exception:
-            logger.exception("axon: answering {} failed", verified.hotkey)
-            answer = _error(_Refused(replies.INTERNAL_ERROR))
-        return self._sign(answer, verified)
+    async def _make(self, synapse: TextToImageSynapse, caller: str) -> bytes:
+        images = await self._handler(synapse, caller)
+        check_answer(synapse, images)
+        encode = functools.partial(encode_images, images, limits=self._limits)
+        large = sum(len(image.data) for image in images) > _OFF_LOOP_BYTES
+        return await asyncio.to_thread(encode) if large else encode()
 
-    async def _authenticate(self, request: Request) -> tuple[bytes, VerifiedRequest]:
-        """The body and its proven sender. Raises `_Refused`, or ClientDisconnect if the body never completes."""
-        if request.scope["raw_path"] != QUERY_PATH.encode() or request.scope["query_string"]:
-            raise _Refused(replies.NOT_FOUND)  # the signature covers the path as sent; there is one way to send it
-        try:
-            claimed = parse_auth_headers(request.headers.raw)
-        except AuthenticationError as error:
-            logger.debug("axon: refused a request: {}", error)
-            raise _Refused(replies.AUTHENTICATION_FAILED) from None
-        if (refusal := self._policy(claimed.hotkey)) is not None:
-            logger.debug("axon: refused {}: {}", claimed.hotkey, refusal)
-            raise _Refused(replies.REFUSALS[refusal])
-        if request.headers.get("content-type") != "application/json" or "content-encoding" in request.headers:
-            raise _Refused(replies.UNSUPPORTED_MEDIA_TYPE)
-        body = await request.body()  # its length and time are bounded by the connection
-        try:
-            verified = self._verifier.verify_request(method="POST", path=QUERY_PATH, body=body, headers=claimed.values)
-        except AuthenticationError as error:
-            logger.debug("axon: refused {}: {}", claimed.hotkey, error)
-            raise _Refused(replies.AUTHENTICATION_FAILED) from None
-        return body, verified
-
-    async def _answer(self, request: Request, body: bytes, caller: str, arrived: float) -> _Answer:
-        """The images for an authenticated request. Raises `_Refused` or `_CallerGone`."""
-        try:
-            synapse = TextToImageSynapse.model_validate_json(body)
-        except ValidationError as error:
-            logger.debug("axon: {} sent a synapse with {} errors", caller, error.error_count())
-            raise _Refused(replies.INVALID_SYNAPSE) from None
-        try:
-            async with asyncio.timeout_at(arrived + synapse.deadline_seconds) as deadline:
-                images = await _unless_gone(request, self._admitted(synapse, caller))
-        except TimeoutError:
-            if not deadline.expired():
-                raise  # the handler's own
-            raise _Refused(replies.DEADLINE_EXCEEDED) from None
-        except Busy as busy:
-            raise _Refused(replies.BUSY, max(1, math.ceil(busy.retry_after_seconds))) from None
-        except Unsupported as unsupported:
-            logger.debug("axon: cannot serve {}: {}", caller, unsupported)
-            raise _Refused(replies.UNSUPPORTED) from None
-        try:
-            check_answer(synapse, images)
-            encode = functools.partial(encode_images, images, limits=self._limits)
-            large = sum(len(image.data) for image in images) > _OFF_LOOP_BYTES
-            framed = await asyncio.to_thread(encode) if large else encode()
-        except FramingError as error:
-            logger.error("axon: the handler's images cannot be sent: {}", error)
-            raise _Refused(replies.INTERNAL_ERROR) from None
-        return _Answer(200, framed, "application/octet-stream", {})
-
-    async def _admitted(self, synapse: TextToImageSynapse, caller: str) -> Sequence[GeneratedImage]:
-        priority = self._priority(caller) if self._priority is not None else 0.0
-        async with self._admission.slot(caller, priority):
-            return await self._handler(synapse, caller)
-
-    def _sign(self, answer: _Answer, verified: VerifiedRequest) -> Response:
-        payload = response_payload(
+    def _payload(self, verified: VerifiedRequest, status: int, body_sha256: str) -> bytes:
+        return response_payload(
             nonce=verified.nonce,
             validator=verified.hotkey,
             miner=self._signer.hotkey,
-            status=answer.status,
-            body_sha256=hashlib.sha256(answer.body).hexdigest(),
+            status=status,
+            body_sha256=body_sha256,
         )
-        signature = "0x" + self._signer.sign(payload).hex()
-        headers = {HEADER_RESPONSE_SIGNATURE: signature, **answer.headers}
-        return Response(answer.body, answer.status, headers, answer.media_type)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers (the neuron has its own), and with an end that leaves nothing open."""
-
-    def __init__(self, config: uvicorn.Config, started: asyncio.Event) -> None:
-        super().__init__(config)
-        self._started_event = started
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self._started_event.set()
-
-    async def drop_everything(self) -> None:
-        """After the graceful shutdown: end what did not end by itself."""
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        tasks = list(self.server_state.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # lets the aborted connections report their end
-
-
-async def _unless_gone(request: Request, work: Awaitable[Sequence[GeneratedImage]]) -> Sequence[GeneratedImage]:
-    """The result of `work`, which is cancelled when the caller hangs up (then raises `_CallerGone`)."""
-
-    async def hang_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working = asyncio.ensure_future(work)
-    watching = asyncio.create_task(hang_up())
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise _CallerGone
-    finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-def _error(refused: _Refused) -> _Answer:
-    headers = {}
-    if refused.retry_after_seconds is not None:
-        headers["Retry-After"] = str(refused.retry_after_seconds)
-    return _Answer(refused.reply.status, refused.reply.body(refused.retry_after_seconds), "application/json", headers)
-
-
-def _unsigned(reply: ErrorReply) -> Response:
-    """For a caller that is not known. The connection is not kept: part of the request may still be unread."""
-    return Response(reply.body(), reply.status, {"Connection": "close"}, "application/json")
-
-
-async def _not_found(_: Request, __: Exception) -> Response:
-    return _unsigned(replies.NOT_FOUND)
-
-
-async def _method_not_allowed(_: Request, __: Exception) -> Response:
-    return _unsigned(replies.METHOD_NOT_ALLOWED)
