@@ -129,9 +129,22 @@ class Memory:
         return record
 
     async def record_weight_setting(
-        self, *, at: float, block: int, outcome: str, detail: str, weights: Mapping[int, float]
+        self,
+        *,
+        at: float,
+        block: int,
+        outcome: str,
+        detail: str,
+        weights: Mapping[int, float],
+        basis: str | None = None,
     ) -> None:
         """As `ScoreStore.record_weight_setting`."""
         await self._thread.run(
-            self._store.record_weight_setting, at=at, block=block, outcome=outcome, detail=detail, weights=weights
+            self._store.record_weight_setting,
+            at=at,
+            block=block,
+            outcome=outcome,
+            detail=detail,
+            weights=weights,
+            basis=basis,
         )

@@ -20,7 +20,7 @@ VALID = "valid"
 
 The gates of decoding give reasons of their own (`ig_subnet.imaging`); the others, in their order:
 """
-NO_FINITE_SCORE = "no finite score"
+NO_SCORE = "no finite score"
 NOT_SAFE = "not safe for work"
 DUPLICATE = "duplicate within the answer"
 COPY = "copy of another miner's image"
@@ -105,7 +105,8 @@ class ImageRow:
     `disagreement`, None there too, is how far the experts are from each other on it, in [0, 0.5], and `trust`, in
     [0, 1], what that leaves of its incentive. `phash` is its perceptual hash, `embedding` its embedding as float16,
     `alignment` how much more it shows its own prompt than others, `unsafe` the probability that it is not safe for
-    work; None where no gate asked. `evidence`, a JSON object, is what the gate that stopped it has found.
+    work; None where no gate asked. `evidence`, a JSON object, is what gates have found, and `model` what the miner
+    says that it was made with.
     """
 
     round_id: int
@@ -126,20 +127,19 @@ class ImageRow:
     unsafe: float | None = None
     trust: float | None = None
     evidence: str | None = None
+    model: str | None = None
     embedding: Blob | None = None
 
 
 @dataclass(frozen=True)
 class FingerprintRow:
-    """What the gates compare later images with: an image that has a perceptual hash, and what it was made for."""
+    """What the gates compare later images with: an image that has a perceptual hash, and the prompt it was made for."""
 
     round_id: int
     position: int
     hotkey: str
     number: int
-    sha256: str
-    verdict: str
-    prompt_id: str | None
+    prompt: str
     phash: Blob
     embedding: Blob | None
 
@@ -195,7 +195,10 @@ class MinerRow:
 
 @dataclass(frozen=True)
 class WeightSettingRow:
-    """One attempt to set weights and the chain's answer; `weights` maps uid to share, as sent."""
+    """One attempt to set weights and the chain's answer; `weights` maps uid to share, as sent.
+
+    `basis`, a JSON object, is what they follow from: the shaping, and every miner's average.
+    """
 
     id: int
     at: float
@@ -203,6 +206,7 @@ class WeightSettingRow:
     outcome: str
     detail: str
     weights: dict[int, float]
+    basis: str | None = None
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,10 @@ SCHEMAS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE images ADD COLUMN unsafe REAL",
         "ALTER TABLE images ADD COLUMN trust REAL",
         "ALTER TABLE images ADD COLUMN evidence TEXT",
+        "ALTER TABLE images ADD COLUMN model TEXT",
         "ALTER TABLE images ADD COLUMN embedding BLOB",  # last: the others are read without it
         "ALTER TABLE expert_scores ADD COLUMN worst REAL",
+        "ALTER TABLE weight_settings ADD COLUMN basis TEXT",
         "ALTER TABLE miners ADD COLUMN squares REAL NOT NULL DEFAULT 0",
         "ALTER TABLE miners ADD COLUMN observed_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE miners ADD COLUMN absent_since REAL",

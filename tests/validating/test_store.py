@@ -25,9 +25,10 @@ from ig_subnet.validating.errors import (
     StoreMissing,
     StoreTooNew,
 )
+from ig_subnet.validating.reading import USES
 from ig_subnet.validating.records import WeightSettingRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
-from ig_subnet.validating.store import STORE_FILE, USES, ScoreStore
+from ig_subnet.validating.store import STORE_FILE, ScoreStore
 
 OLD_VERSIONS = (1, 2, 3)  # store_v<N>.sql: two made-up rounds, dumped by the last program that wrote this schema
 TABLES = {
@@ -55,7 +56,9 @@ def test_everything_written_is_read_back(path: Path) -> None:
         for round_id in (1, 2):
             store.record_round(make_round(round_id))
         assert store.next_round_id() == 3
-        store.record_weight_setting(at=5.5, block=9, outcome="set", detail="in block 9", weights={3: 0.75, 10: 0.25})
+        store.record_weight_setting(
+            at=5.5, block=9, outcome="set", detail="in block 9", weights={3: 0.75, 10: 0.25}, basis="{}"
+        )
         with ScoreStore.open_read_only(path) as reader:  # while the validator runs
             check_two_rounds(reader)
     with ScoreStore.open_read_only(path) as reader:  # and after it
@@ -76,7 +79,8 @@ def check_two_rounds(store: ScoreStore) -> None:
     assert tuple(store.expert_scores()) == first.expert_scores + second.expert_scores
     assert tuple(store.averages()) == first.averages + second.averages
     assert tuple(store.miners()) == second.miners
-    assert list(store.weight_settings()) == [WeightSettingRow(1, 5.5, 9, "set", "in block 9", {3: 0.75, 10: 0.25})]
+    setting = WeightSettingRow(1, 5.5, 9, "set", "in block 9", {3: 0.75, 10: 0.25}, "{}")
+    assert list(store.weight_settings()) == [setting]
     assert tuple(store.answers(after_round=1)) == second.answers
     assert list(store.images(after_round=2)) == []
 
@@ -171,10 +175,10 @@ def check_two_old_rounds(store: ScoreStore, version: int) -> None:
         [row for made_up in (make_round(1), make_round(2)) for row in rows(made_up)]
         for rows in (lambda r: [r.round], lambda r: r.prompts, lambda r: r.images, lambda r: r.expert_scores)
     )
-    gates = dict.fromkeys(("phash", "alignment", "unsafe", "trust", "embedding"))
+    gates = dict.fromkeys(("phash", "alignment", "unsafe", "trust", "evidence", "model", "embedding"))
     images = [replace(row, **gates) for row in images]
     scores = [replace(row, worst=None) for row in scores]
-    migrated = store._version() == SCHEMA_VERSION
+    migrated = store.version() == SCHEMA_VERSION
     # Squares were not added up: they are taken to be as large as they can be.
     miners = [
         replace(row, squares=row.accumulator, absent_since=None)
@@ -186,7 +190,7 @@ def check_two_old_rounds(store: ScoreStore, version: int) -> None:
         rounds = [replace(row, rewarder=None) for row in rounds]
         images = [replace(row, disagreement=None) for row in images]
         scores = [replace(row, truncated=None) for row in scores]
-    if store._version() < 3:
+    if store.version() < 3:
         prompts = [replace(row, prompt_id=None, parents=None) for row in prompts]
     first, second = make_round(1), make_round(2)
     assert list(store.rewarders()) == ([] if version == 1 else [first.rewarder])
@@ -243,7 +247,7 @@ def test_an_upgrade_that_is_cut_short_leaves_the_old_store(
         patched.setitem(SCHEMAS, 4, (*SCHEMAS[4][:1], "no SQL at all"))
         ScoreStore.open(old)
     with ScoreStore.open_read_only(old) as reader:
-        assert reader._version() == version
+        assert reader.version() == version
         check_two_old_rounds(reader, version)
 
 
@@ -282,9 +286,37 @@ def test_fingerprints_are_the_newest_images(path: Path) -> None:
         assert [row.round_id for row in store.fingerprints(3)] == [1, 2, 3]
         assert list(store.fingerprints(0)) == []
         kept = make_round(3).images[0]
-        key = (3, 0, "alice", 0, kept.sha256, "valid", PROMPT_ID, kept.phash, kept.embedding)
+        key = (3, 0, "alice", 0, "a red circle", kept.phash, kept.embedding)
         assert list(store.fingerprints(2))[1:] == [records.FingerprintRow(*key)]  # not of the image that has no hash
         assert [row.round_id for row in store.fingerprints(2)] == [2, 3]
+
+
+def test_one_miner_is_read_in_the_rounds_that_are_asked_for(path: Path) -> None:
+    with ScoreStore.open(path) as store:
+        for round_id in range(1, 6):
+            store.record_round(make_round(round_id))
+        wanted = {"hotkey": "alice", "rounds": [2, 4]}
+        assert [row.round_id for row in store.images(**wanted)] == [2, 2, 4, 4]
+        assert [row.round_id for row in store.images(3, **wanted)] == [4, 4]
+        for read in (store.answers, store.averages):
+            assert [(row.round_id, row.hotkey) for row in read(**wanted)] == [(2, "alice"), (4, "alice")]
+        assert [row.round_id for row in store.expert_scores(**wanted)] == [2, 2, 4, 4]
+        assert [row.round_id for row in store.rounds(rounds=[5, 1, 9])] == [1, 5]
+        assert [row.round_id for row in store.prompts(rounds=[])] == []
+        assert store.asked_rounds("alice", 6, 2, 10) == [5, 4]
+        assert store.asked_rounds("alice", 4, 9, 2) == [3, 2]
+        assert store.asked_rounds("carol", 6, 9, 10) == []
+
+
+def test_a_snapshot_is_of_one_moment(path: Path) -> None:
+    with ScoreStore.open(path) as store:
+        store.record_round(make_round(1))
+        with ScoreStore.open_read_only(path) as reader:
+            with reader.snapshot():
+                assert len(list(reader.rounds())) == 1
+                store.record_round(make_round(2))
+                assert len(list(reader.answers())) == 2
+            assert len(list(reader.rounds())) == 2
 
 
 def test_uses_are_counted_from_what_was_asked(path: Path) -> None:
