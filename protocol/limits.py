@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "RECORD_LIMITS", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Limits:
     """An image of W x H may take this many bytes a pixel: incompressible 8-bit RGB as PNG takes a little over 3 ..."""
     image_overhead_bytes: int = 64 * 1024
     """... plus this much for headers and metadata."""
+    max_record_bytes: int = 2 * 1024 * 1024
+    """Body of a record. A round of 64 prompts with 16 images each takes 1.5 MiB at most, 32 usual rounds 100 KiB."""
     max_error_bytes: int = 4 * 1024
     """Body of a response that is not 200."""
     connect_seconds: float = 5.0
@@ -71,3 +73,14 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+RECORD_LIMITS = Limits(
+    max_request_bytes=1024,
+    idle_seconds=5,
+    max_connections=128,
+    max_connections_per_address=16,
+    max_running=1,
+    max_waiting=16,
+    max_per_caller=1,
+)
+"""What a validator accepts from miners that ask for their records: as little as does, since its rounds come first."""

@@ -39,7 +39,7 @@ AUTHENTICATION_FAILED = ErrorReply(401, "authentication_failed", "Check hotkey, 
 REFUSALS = {
     Refusal.NOT_REGISTERED: ErrorReply(403, "not_registered", "The hotkey is not registered on this subnet."),
     Refusal.NO_PERMIT: ErrorReply(403, "no_permit", "The hotkey has no validator permit on this subnet."),
-    Refusal.BLACKLISTED: ErrorReply(403, "blacklisted", "The hotkey is blacklisted by this miner."),
+    Refusal.BLACKLISTED: ErrorReply(403, "blacklisted", "The hotkey is blacklisted here."),
 }
 NOT_FOUND = ErrorReply(404, "not_found", "There is nothing at this path.")
 METHOD_NOT_ALLOWED = ErrorReply(405, "method_not_allowed", "Use POST.")
@@ -47,12 +47,12 @@ REQUEST_TIMEOUT = ErrorReply(408, "request_timeout", "Send the request without p
 LENGTH_REQUIRED = ErrorReply(411, "length_required", "Send Content-Length instead of a chunked body.")
 REQUEST_TOO_LARGE = ErrorReply(413, "request_too_large", "The body is larger than this axon accepts.")
 UNSUPPORTED_MEDIA_TYPE = ErrorReply(415, "unsupported_media_type", "Send application/json without a content encoding.")
-INVALID_SYNAPSE = ErrorReply(422, "invalid_synapse", "The body is not a text-to-image synapse within bounds.")
+INVALID_SYNAPSE = ErrorReply(422, "invalid_synapse", "The body is not a synapse of this path within bounds.")
 UNSUPPORTED = ErrorReply(422, "unsupported", "The miner's model cannot make such an image.")
 HEADERS_TOO_LARGE = ErrorReply(431, "headers_too_large", "Send fewer or shorter headers.")
-INTERNAL_ERROR = ErrorReply(500, "internal_error", "The miner could not make the images.")
+INTERNAL_ERROR = ErrorReply(500, "internal_error", "The answer could not be made.")
 BUSY = ErrorReply(503, "busy", "No capacity now; ask again after retry_after_seconds.")
-DEADLINE_EXCEEDED = ErrorReply(504, "deadline_exceeded", "The images were not ready within deadline_seconds.")
+DEADLINE_EXCEEDED = ErrorReply(504, "deadline_exceeded", "The answer was not ready within deadline_seconds.")
 
 CODES = frozenset(reply.code for reply in [*REFUSALS.values(), *globals().values()] if isinstance(reply, ErrorReply))
 """Every code above: what a dendrite repeats in its logs, and nothing else that a peer says."""

@@ -39,7 +39,7 @@ HEADER_CRYPTO = "X-Bittensor-Crypto"
 HEADER_RESPONSE_SIGNATURE = "X-Response-Signature"
 
 RESPONSE_TAG = "text-to-image-response/1"
-"""First line of every signed response payload: a signature made for anything else cannot stand in for one."""
+"""First line of what a miner signs of its images: a signature made for anything else cannot stand in for one."""
 
 _REQUIRED = (HEADER_VERSION, HEADER_HOTKEY, HEADER_RECEIVER, HEADER_NONCE, HEADER_SIGNATURE)
 _AUTH_PREFIX = b"x-bittensor-"
@@ -142,10 +142,12 @@ def parse_signature(text: str) -> bytes | None:
     return bytes.fromhex(text[2:]) if _SIGNATURE.fullmatch(text) else None
 
 
-def response_payload(*, nonce: int, validator: str, miner: str, status: int, body_sha256: str) -> bytes:
-    """The exact bytes a miner signs for one response.
+def response_payload(
+    *, nonce: int, validator: str, miner: str, status: int, body_sha256: str, tag: str = RESPONSE_TAG
+) -> bytes:
+    """The exact bytes that are signed of one response; the tag says what kind, and so which of the two answers.
 
     Newline-joined ASCII: the tag, the request's nonce in decimal, the validator's and the miner's ss58 addresses, the
     HTTP status in decimal, and the lowercase hexadecimal SHA-256 of the complete response body.
     """
-    return "\n".join((RESPONSE_TAG, str(nonce), validator, miner, str(status), body_sha256)).encode("ascii")
+    return "\n".join((tag, str(nonce), validator, miner, str(status), body_sha256)).encode("ascii")

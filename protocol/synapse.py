@@ -8,12 +8,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["QUERY_PATH", "GeneratedImage", "ImageFormat", "TextToImageSynapse"]
+__all__ = ["QUERY_PATH", "GeneratedImage", "ImageFormat", "TextToImageSynapse", "check_characters"]
 
 QUERY_PATH = "/v1/text-to-image"
 """Where an axon takes a synapse. The number is the protocol's version."""
 
 ImageFormat = Literal["png", "jpeg", "webp"]
+
+
+def check_characters(text: str) -> str:
+    """The same text. Raises ValueError for control characters: they would reach terminals and logs of both sides."""
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in text):
+        raise ValueError("must not contain control characters other than line feed and tab")
+    return text
 
 
 class TextToImageSynapse(BaseModel):
@@ -43,10 +50,7 @@ class TextToImageSynapse(BaseModel):
     @field_validator("prompt", "negative_prompt")
     @classmethod
     def _no_control_characters(cls, text: str) -> str:
-        # They would reach the terminals and log files of both sides.
-        if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in text):
-            raise ValueError("must not contain control characters other than line feed and tab")
-        return text
+        return check_characters(text)
 
     def seed_of(self, number: int) -> int:
         """The seed of image `number` (0-based) of this request, in [0, 2**32)."""
