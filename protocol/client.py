@@ -162,7 +162,7 @@ class SignedClient(ABC):
         body, digest = await _read_capped(response, most if status == 200 else self._limits.max_error_bytes)
         payload = self._payload(target, nonce, status, digest)
         if not self._verifier.verify(target.hotkey, payload, signature):
-            raise Ended(QueryStatus.BAD_SIGNATURE, "the signature is not that of the hotkey that was asked, for this response")
+            raise Ended(QueryStatus.BAD_SIGNATURE, "the signature is not that of the hotkey that was asked")
         if status != 200:
             raise _explain(status, body, signed=True)
         return body

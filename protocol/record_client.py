@@ -20,7 +20,7 @@ __all__ = ["RecordClient", "RecordResult"]
 
 @dataclass(frozen=True)
 class RecordResult:
-    """How a request for a record ended; `record` is None unless `status` is ANSWERED. The rest is as in `QueryResult`."""
+    """How a request for a record ended; `record` is None unless `status` is ANSWERED. The rest as in `QueryResult`."""
 
     target: Target
     status: QueryStatus
