@@ -1,7 +1,7 @@
-"""The wire between validators (dendrite) and miners (axon). docs/wire.md specifies it.
+"""The wire between validators (dendrite) and miners (axon), and back (record). docs/wire.md specifies it.
 
 Knows neither the chain nor what an image shows: keys are injected as `Signer` and `Verifier`, images are opaque bytes.
-`Axon` and `Dendrite` bring a web server and a web client with them, so they are imported on first use.
+The servers and clients bring a web server and a web client with them, so they are imported on first use.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .declaration import Declaration
 from .errors import (
     AddressError,
     AuthenticationError,
@@ -22,12 +23,15 @@ from .errors import (
 from .framing import decode_images, encode_images
 from .limits import DEFAULT_LIMITS, Limits
 from .query import QueryResult, QueryStatus, Target
+from .record import MinerRecord, RecordSynapse
 from .signing import Signer, VerifiedRequest, Verifier
 from .synapse import GeneratedImage, ImageFormat, TextToImageSynapse
 
 if TYPE_CHECKING:
     from .axon import Axon, CallerPolicy, Handler
     from .dendrite import Dendrite
+    from .record_client import RecordClient, RecordResult
+    from .record_server import RecordHandler, RecordServer
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -36,6 +40,7 @@ __all__ = [
     "Axon",
     "Busy",
     "CallerPolicy",
+    "Declaration",
     "Dendrite",
     "FramingError",
     "GeneratedImage",
@@ -43,9 +48,15 @@ __all__ = [
     "ImageFormat",
     "Limits",
     "ListenError",
+    "MinerRecord",
     "ProtocolError",
     "QueryResult",
     "QueryStatus",
+    "RecordClient",
+    "RecordHandler",
+    "RecordResult",
+    "RecordServer",
+    "RecordSynapse",
     "Refusal",
     "Signer",
     "Target",
@@ -57,7 +68,16 @@ __all__ = [
     "encode_images",
 ]
 
-_LAZY = {"Axon": ".axon", "CallerPolicy": ".axon", "Handler": ".axon", "Dendrite": ".dendrite"}
+_LAZY = {
+    "Axon": ".axon",
+    "CallerPolicy": ".axon",
+    "Dendrite": ".dendrite",
+    "Handler": ".axon",
+    "RecordClient": ".record_client",
+    "RecordHandler": ".record_server",
+    "RecordResult": ".record_client",
+    "RecordServer": ".record_server",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -55,7 +55,7 @@ class Answerer:
             _shown(synapse.prompt),
         )
         return [
-            GeneratedImage("png", image.width, image.height, seed, self._worker.generator.name, data)
+            GeneratedImage("png", image.width, image.height, seed, self._worker.declaration, data)
             for (seed, image), data in zip(made, encoded, strict=True)
         ]
 

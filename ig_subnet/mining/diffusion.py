@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import diffusers
 import torch
@@ -16,6 +17,8 @@ from PIL.Image import Image
 from ig_subnet.config.settings import MinerSettings
 from ig_subnet.mining.errors import ModelUnavailable, UnsupportedSize
 from ig_subnet.pocket import GUIDANCE_SCALE, STABLE_DIFFUSION
+from protocol import Declaration
+from protocol.declaration import MAX_DECLARATION
 
 SIDE_MULTIPLE = 8  # diffusers refuses other sizes
 # In one call: 1 image of 1024 px, 4 of 512 px. Four pocket images together take 0.6 of the time of one by one.
@@ -36,18 +39,42 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class DiffusionGenerator:
-    """A diffusers text-to-image pipeline that is loaded and on its device."""
+    """A diffusers text-to-image pipeline that is loaded and on its device.
+
+    `guidance_scale` and `scheduler`, a name of SCHEDULERS, are the model's own where they are None.
+    """
 
     def __init__(
-        self, pipeline: Any, *, name: str, guidance_scale: float | None, max_side: int, only_native_size: bool = False
+        self,
+        pipeline: Any,
+        *,
+        name: str,
+        guidance_scale: float | None,
+        scheduler: str | None,
+        max_side: int,
+        only_native_size: bool = False,
     ) -> None:
         self.name = name
+        self._guidance_scale = guidance_scale
+        self._scheduler_name = scheduler
+        self._scheduler = pipeline.scheduler if scheduler is None else _scheduler(scheduler, pipeline.scheduler)
         self.native_size = _native_size(pipeline, max_side)
         self._pipeline = pipeline
         self._max_side = max_side
         self._only_native_size = only_native_size
         self._takes_negative_prompt = "negative_prompt" in inspect.signature(pipeline.__call__).parameters
-        self._options: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+
+    def declaration(self, steps: int) -> Declaration:
+        return Declaration(self.name, steps, self._guidance_scale, self._scheduler_name)
+
+    def as_declared(self, declaration: Declaration) -> Self:
+        other = copy.copy(self)
+        if declaration.guidance is not None:
+            other._guidance_scale = declaration.guidance
+        if declaration.scheduler is not None:
+            other._scheduler_name = declaration.scheduler
+            other._scheduler = _scheduler(declaration.scheduler, self._scheduler)
+        return other
 
     def check_size(self, width: int, height: int) -> None:
         if self._only_native_size and (width, height) != self.native_size:
@@ -66,9 +93,10 @@ class DiffusionGenerator:
         self, prompt: str, negative_prompt: str, width: int, height: int, seeds: Sequence[int], steps: int
     ) -> list[Image | None]:
         self.check_size(width, height)
-        options = dict(self._options)
+        options: dict[str, Any] = {} if self._guidance_scale is None else {"guidance_scale": self._guidance_scale}
         if self._takes_negative_prompt and negative_prompt:
             options["negative_prompt"] = negative_prompt
+        self._pipeline.scheduler = self._scheduler
         output = self._pipeline(
             prompt=prompt,
             width=width,
@@ -97,6 +125,7 @@ def load_pocket(settings: MinerSettings) -> DiffusionGenerator:
         _load_pipeline(str(STABLE_DIFFUSION), settings),
         name="pocket",
         guidance_scale=GUIDANCE_SCALE if guidance is None else guidance,
+        scheduler=settings.miner.scheduler,
         max_side=settings.miner.max_side,
         only_native_size=True,
     )
@@ -107,14 +136,16 @@ def load_diffusion(settings: MinerSettings) -> DiffusionGenerator:
     model = settings.miner.model
     return DiffusionGenerator(
         _load_pipeline(model, settings),
-        name=_declared_name(Path(model).resolve().name if Path(model).is_dir() else model),
+        # No folder, whatever its name, may be taken for a model of the hub or of this package.
+        name=_declared_name(f"./{Path(model).resolve().name}" if Path(model).is_dir() else model),
         guidance_scale=settings.miner.guidance_scale,
+        scheduler=settings.miner.scheduler,
         max_side=settings.miner.max_side,
     )
 
 
 def _load_pipeline(source: str, settings: MinerSettings) -> Any:
-    """The pipeline in `source`, on its device, with the scheduler and offloading of the settings."""
+    """The pipeline in `source`, on its device, with the offloading of the settings."""
     device = _device(settings.neuron.device)
     if settings.miner.offload != "none" and device.type != "cuda":
         raise ModelUnavailable(f"--miner.offload {settings.miner.offload} needs a CUDA device, not {device}")
@@ -129,10 +160,8 @@ def _load_pipeline(source: str, settings: MinerSettings) -> Any:
             local_files_only=Path(source).is_dir(),
         )
     except Exception as error:  # the libraries raise OSError, ValueError, KeyError, ImportError, ... for a bad model
-        raise ModelUnavailable(f"--miner.model {source} cannot be loaded: {' '.join(str(error).split())}") from error
+        raise ModelUnavailable(f"the model {source} cannot be loaded: {' '.join(str(error).split())}") from error
     pipeline.set_progress_bar_config(disable=True)
-    if settings.miner.scheduler is not None:
-        pipeline.scheduler = _scheduler(settings.miner.scheduler, pipeline.scheduler)
     match settings.miner.offload:
         case "none":
             pipeline.to(device)
@@ -163,12 +192,12 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _scheduler(name: str, current: Any) -> Any:
+    if name not in SCHEDULERS:
+        raise ModelUnavailable(f"there is no scheduler {name}: use {', '.join(SCHEDULERS)}")
     class_name, options = SCHEDULERS[name]
     wanted = getattr(diffusers, class_name)
     if wanted not in current.compatibles:
-        raise ModelUnavailable(
-            f"--miner.scheduler {name} does not fit this model, whose own is {type(current).__name__}"
-        )
+        raise ModelUnavailable(f"the scheduler {name} does not fit this model, whose own is {type(current).__name__}")
     return wanted.from_config(current.config, **options)
 
 
@@ -181,8 +210,8 @@ def _native_size(pipeline: Any, max_side: int) -> tuple[int, int]:
 
 
 def _declared_name(name: str) -> str:
-    """`name` in the characters that the protocol allows for a model's name."""
-    return re.sub(r"[^A-Za-z0-9._:@/+ -]", "_", name)[:128]
+    """`name` in the characters that a declaration allows for a model's name."""
+    return re.sub(r"[^A-Za-z0-9._@/+-]", "_", name)[:MAX_DECLARATION]
 
 
 def _quiet_libraries() -> None:

@@ -6,10 +6,11 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
-from ig_subnet.config.settings import MinerSettings
+from ig_subnet.config.settings import GeneratorSettings, MinerSettings, NeuronSettings
 from ig_subnet.mining.errors import ModelUnavailable, UnsupportedSize
+from protocol import Declaration
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,12 +24,23 @@ class Generator(Protocol):
 
     @property
     def name(self) -> str:
-        """What answers declare as their model; ASCII."""
+        """What answers declare as their model; ASCII without spaces."""
         ...
 
     @property
     def native_size(self) -> tuple[int, int]:
         """A width and height, in pixels, that the model is sure to make."""
+        ...
+
+    def declaration(self, steps: int) -> Declaration:
+        """What answers made in so many steps declare: all that it takes to make them again."""
+        ...
+
+    def as_declared(self, declaration: Declaration) -> Self:
+        """The same model with the settings that a declaration tells, but for the steps, which `generate` takes.
+
+        The two share the weights and must not run at once. Raises ModelUnavailable for settings that do not fit.
+        """
         ...
 
     def check_size(self, width: int, height: int) -> None:
@@ -56,6 +68,12 @@ class NoiseGenerator:
     name = "noise"
     native_size = (64, 64)
 
+    def declaration(self, steps: int) -> Declaration:
+        return Declaration(self.name)  # there are no steps, and who would verify noise?
+
+    def as_declared(self, declaration: Declaration) -> Self:
+        return self
+
     def check_size(self, width: int, height: int) -> None:
         smallest, largest = NOISE_SIDES
         if not (smallest <= width <= largest and smallest <= height <= largest):
@@ -81,6 +99,15 @@ def load_generator(settings: MinerSettings) -> Generator:
     return REGISTRY.get(settings.miner.model, _load_diffusion)(settings)
 
 
+def load_reference(model: str, neuron: NeuronSettings) -> Generator:
+    """The generator of a model as it comes, where `neuron` says: what miners' declarations are held against.
+
+    Raises ModelUnavailable.
+    """
+    # No miner serves with these, so there is no address and no chain that they had to fit.
+    return load_generator(MinerSettings.model_construct(neuron=neuron, miner=GeneratorSettings(model=model)))
+
+
 def _load_noise(settings: MinerSettings) -> Generator:
     return NoiseGenerator()
 
@@ -95,8 +122,7 @@ def _load_diffusion(settings: MinerSettings) -> Generator:
     model = settings.miner.model
     if not Path(model).is_dir() and not HUB_ID.fullmatch(model):
         raise ModelUnavailable(
-            f"--miner.model {model} is none of {', '.join(REGISTRY)}, nor an existing directory, nor a hub id "
-            "(owner/name)"
+            f"the model {model} is none of {', '.join(REGISTRY)}, nor an existing directory, nor a hub id (owner/name)"
         )
     from ig_subnet.mining.diffusion import load_diffusion
 

@@ -89,6 +89,11 @@ class DeviceWorker:
             job.answer.cancel()
 
     @property
+    def declaration(self) -> str:
+        """What the worker's images are to declare as their model (see `protocol.declaration`)."""
+        return str(self.generator.declaration(self._steps))
+
+    @property
     def seconds_per_image(self) -> float:
         """The measured time for one image of the generator's native size."""
         width, height = self.generator.native_size

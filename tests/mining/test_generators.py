@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ig_subnet.config.settings import GeneratorSettings, MinerSettings
+from ig_subnet.config.settings import GeneratorSettings, MinerSettings, NeuronSettings
 from ig_subnet.mining.errors import ModelUnavailable, UnsupportedSize
-from ig_subnet.mining.generators import Generator, NoiseGenerator, load_generator
+from ig_subnet.mining.generators import Generator, NoiseGenerator, load_generator, load_reference
+from ig_subnet.pocket import GUIDANCE_SCALE
+from protocol import Declaration
 
 MakeSettings = Callable[..., MinerSettings]
 
@@ -79,7 +81,7 @@ def tiny(tiny_pipeline: Path) -> Generator:
 
 
 def test_a_directory_is_loaded_in_float32_on_the_cpu(tiny: Generator) -> None:
-    assert tiny.name == "tiny model"
+    assert tiny.name == "./tiny_model"
     assert tiny.native_size == (32, 32)
     first, second, again = generate(tiny, 7, 8, 7, size=32)
     assert same(first, again)
@@ -144,15 +146,41 @@ def test_images_that_the_safety_checker_flags_are_withheld(tiny_pipeline: Path, 
 
     class Pipeline:
         vae_scale_factor = 8
+        scheduler = None
 
         def __call__(self, **options: object) -> Output:
             assert "negative_prompt" not in options, "this pipeline does not take one"
             return Output()
 
-    generator = DiffusionGenerator(Pipeline(), name="checked", guidance_scale=None, max_side=64)
+    generator = DiffusionGenerator(Pipeline(), name="checked", guidance_scale=None, scheduler=None, max_side=64)
     assert generator.generate("a", "b", 32, 32, [1, 2], 1) == [None, Output.images[1]]
     with pytest.raises(UnsupportedSize, match="made 32 x 32 pixels when asked for 64 x 64"):
         generator.generate("a", "", 64, 64, [1, 2], 1)
+
+
+# --- what is declared, and making it again
+
+
+def test_what_is_declared_is_enough_to_make_it_again(tiny_pipeline: Path, miner_settings: MakeSettings) -> None:
+    miner = load_generator(miner_settings(model=str(tiny_pipeline), guidance_scale=2.5, scheduler="ddpm"))
+    declared = str(miner.declaration(4))
+    assert declared == "./tiny_model steps:4 guidance:2.5 scheduler:ddpm"
+    declaration = Declaration.parse(declared)
+    assert declaration is not None and declaration.steps is not None
+    validator = load_reference(str(tiny_pipeline), NeuronSettings(device="cpu", torch_threads=1))
+    assert validator.name == declaration.model
+    made = generate(miner, 7, size=32, steps=4)[0]
+    again = generate(validator.as_declared(declaration), 7, size=32, steps=declaration.steps)[0]
+    assert same(made, again)
+    assert not same(made, generate(validator, 7, size=32, steps=4)[0]), "its own settings are left as they were"
+    assert same(again, generate(validator.as_declared(declaration), 7, size=32, steps=4)[0])
+
+
+def test_what_is_the_models_own_is_not_declared(tiny_pipeline: Path, miner_settings: MakeSettings) -> None:
+    assert str(load_generator(miner_settings(model=str(tiny_pipeline))).declaration(20)) == "./tiny_model steps:20"
+    assert str(NoiseGenerator().declaration(20)) == "noise"
+    with pytest.raises(ModelUnavailable, match="there is no scheduler magic: use ddim, "):
+        load_generator(miner_settings(model=str(tiny_pipeline))).as_declared(Declaration("x", 4, None, "magic"))
 
 
 # --- the pocket model
@@ -161,6 +189,7 @@ def test_images_that_the_safety_checker_flags_are_withheld(tiny_pipeline: Path, 
 def test_the_pocket_model_makes_64_pixels_by_seed(miner_settings: MakeSettings) -> None:
     pocket = load_generator(miner_settings(model="pocket"))
     assert (pocket.name, pocket.native_size) == ("pocket", (64, 64))
+    assert str(pocket.declaration(6)) == f"pocket steps:6 guidance:{GUIDANCE_SCALE:g}"
     prompt = "a small red circle above a large blue square on a white background"
     first, second, again = generate(pocket, 1, 2, 1, prompt=prompt, steps=6)
     assert same(first, again)

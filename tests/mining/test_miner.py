@@ -170,7 +170,7 @@ async def test_stopped_while_it_loads_a_model_it_ends_with_status_0(
         ("stranger", (), "is not registered on subnet 1 of ws://127.0.0.1:"),
         ("nobody", (), "btcli wallet new-coldkey --wallet nobody"),
         ("miner", ("--netuid", "9"), "subnet 9 does not run"),
-        ("miner", ("--miner.model", "no-such-model"), "--miner.model no-such-model is none of"),
+        ("miner", ("--miner.model", "no-such-model"), "the model no-such-model is none of"),
         ("miner", ("--axon.port", "{taken}"), "cannot listen on 127.0.0.1 port {taken}"),
     ],
 )
