@@ -212,6 +212,15 @@ class ValidatorNeuronSettings(NeuronSettings):
         default=False,
         description="put the hash of all that was asked, and of what comes next, on the chain once an epoch",
     )
+    verify_models: tuple[str, ...] = Field(
+        default=(),
+        description="hold answers that declare this model (pocket, a hub id, or a directory) against images made "
+        "again; may be repeated",
+    )
+    verify_share: float = Field(default=0.1, gt=0, le=1, description="share of these answers that is verified")
+    verify_seconds: float = Field(
+        default=10, gt=0, le=600, description="seconds of the device that making images again may take in a round"
+    )
     decoder_workers: int = Field(default=2, ge=1, le=64, description="processes that decode images")
     save_images: UserPath | None = Field(
         default=None, description="folder to keep every valid image in, as <sha256>.<format>"
