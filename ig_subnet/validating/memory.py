@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ig_subnet.chain.interface import MetagraphSnapshot
 from ig_subnet.prompts import Uses
@@ -16,6 +17,8 @@ from ig_subnet.validating.records import AverageRow, CommitmentRow, MinerRow, Ro
 from ig_subnet.validating.round import RoundResult
 from ig_subnet.validating.store import ScoreStore
 from ig_subnet.validating.thread import OneThread
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Memory:
     async def uses(self, prompt_ids: Sequence[str], hotkeys: Iterable[str]) -> dict[str, Uses]:
         """As `ScoreStore.uses`."""
         return await self._thread.run(self._store.uses, prompt_ids, hotkeys)
+
+    async def with_store(self, function: Callable[[ScoreStore], Result]) -> Result:
+        """What `function` returns or raises, given the store on its thread; nothing is written meanwhile."""
+        return await self._thread.run(function, self._store)
 
     async def remember(
         self, result: RoundResult, metagraph: MetagraphSnapshot, *, alpha: float, commitment: int | None = None

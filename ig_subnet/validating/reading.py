@@ -131,6 +131,11 @@ class StoreReader:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
 
+    def next_round_id(self) -> int:
+        """The id of the round to run now: one above the last recorded one, so a round that was lost is run again."""
+        with explained(self.path):
+            return int(self._connection.execute("SELECT COALESCE(MAX(round_id), 0) + 1 FROM rounds").fetchone()[0])
+
     def unrevealed_commitment(self) -> CommitmentRow | None:
         """The plan of the next round with its secret and content, for the validator alone; None before it is made."""
         with explained(self.path):
@@ -225,12 +230,15 @@ class StoreReader:
                 ):
                     yield RewarderRow(fingerprint, dtype, resize, json.loads(identities))
 
-    def weight_settings(self) -> Iterator[WeightSettingRow]:
-        """Every attempt to set weights, oldest first."""
+    def weight_settings(self, newest: int = -1) -> Iterator[WeightSettingRow]:
+        """Every attempt to set weights, or only so many of the newest; oldest first."""
+        wanted = "(SELECT id FROM weight_settings ORDER BY id DESC LIMIT ?)"
         with explained(self.path):
             basis = "basis" if self.version() >= 4 else "NULL"
             for id, at, block, outcome, detail, weights, follows_from in self._connection.execute(
-                f"SELECT id, at, block, outcome, detail, weights, {basis} FROM weight_settings ORDER BY id"
+                f"SELECT id, at, block, outcome, detail, weights, {basis} FROM weight_settings WHERE id IN {wanted} "
+                "ORDER BY id",
+                (newest,),
             ):
                 shares = {int(uid): share for uid, share in json.loads(weights).items()}
                 yield WeightSettingRow(id, at, block, outcome, detail, shares, follows_from)

@@ -19,11 +19,20 @@ from typing import IO, Any
 from ig_subnet.validating.commitments import ASKED, VOID
 from ig_subnet.validating.errors import StoreError, StoreLocked
 from ig_subnet.validating.reading import BUSY_SECONDS, StoreReader, explained
-from ig_subnet.validating.records import CommitmentRow, RoundRecord
+from ig_subnet.validating.records import CommitmentRow, RoundRecord, RoundRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
 
 STORE_FILE = "scores.sqlite3"
 """The store's file name inside a validator's state directory."""
+
+DETAILS = ("images", "expert_scores", "averages")  # most of a store, and nothing that later rounds are made from
+ALL_OF_A_ROUND = (*DETAILS, "answers", "prompts", "rounds")
+SUPERSEDED_WEIGHTS = """
+    DELETE FROM weight_settings WHERE at <= (SELECT finished_at FROM rounds WHERE round_id = ?)
+        AND id < (SELECT MAX(id) FROM weight_settings)"""
+INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages that nothing is in any more can be given back
+SHRINK_PAGES = 1000  # of 4 KiB, in one transaction
+LOG_BYTES = 16 * 2**20  # to which the WAL is cut once it is in the file
 
 
 class ScoreStore(StoreReader):
@@ -45,10 +54,15 @@ class ScoreStore(StoreReader):
                 store = cls(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None), path)
                 store._lock = lock
                 version = store.version()  # before anything is changed in a file that may not be ours
+                store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file
                 store._connection.execute("PRAGMA journal_mode = WAL")
                 store._connection.execute("PRAGMA synchronous = FULL")  # one fsync a round; a power cut loses nothing
+                store._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
                 if version < SCHEMA_VERSION:
                     store._upgrade(version)
+                if store._pragma("auto_vacuum") != INCREMENTAL:  # a file of schema 1, 2 or 3 is written anew, once
+                    store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+                    store._connection.execute("VACUUM")
                 return store
         except BaseException:
             store.close() if store is not None else lock.close()
@@ -59,11 +73,6 @@ class ScoreStore(StoreReader):
         super().close()
         if self._lock is not None:
             self._lock.close()
-
-    def next_round_id(self) -> int:
-        """The id of the round to run now: one above the last recorded one, so a round that was lost is run again."""
-        with explained(self.path):
-            return int(self._connection.execute("SELECT COALESCE(MAX(round_id), 0) + 1 FROM rounds").fetchone()[0])
 
     def record_round(self, record: RoundRecord) -> None:
         """Writes the whole round and the moving averages after it, or nothing. Raises StoreError for an id taken."""
@@ -120,6 +129,48 @@ class ScoreStore(StoreReader):
                 "INSERT INTO weight_settings (at, block, outcome, detail, weights, basis) VALUES (?, ?, ?, ?, ?, ?)",
                 (at, block, outcome, detail, shares, basis),
             )
+
+    def oldest_round(self, *, detailed: bool) -> RoundRow | None:
+        """The oldest round on record, or of those that still have their details; None where there is none."""
+        oldest = "SELECT MIN(round_id) FROM " + ("averages" if detailed else "rounds")
+        with explained(self.path):
+            found = self._connection.execute(f"SELECT * FROM rounds WHERE round_id = ({oldest})").fetchone()
+            return None if found is None else RoundRow(*found)
+
+    def forget(self, round_id: int, *, wholly: bool) -> None:
+        """Removes the details of a round (its images, their scores, what was observed), or all that is kept of it.
+
+        Attempts to set weights from before its end go too, but for the newest. The moving averages stay as they are;
+        prompts of a round that is gone count as never asked.
+        """
+        with self._transaction():
+            self._connection.execute(SUPERSEDED_WEIGHTS, (round_id,))
+            for table in ALL_OF_A_ROUND if wholly else DETAILS:
+                self._connection.execute(f"DELETE FROM {table} WHERE round_id = ?", (round_id,))
+
+    def answer_count(self) -> int:
+        """How many answers are on record; they are numbered in their order, so none of them has to be counted."""
+        with explained(self.path):
+            query = "SELECT (SELECT MAX(rowid) FROM answers) - (SELECT MIN(rowid) FROM answers) + 1"
+            return self._connection.execute(query).fetchone()[0] or 0
+
+    def size(self) -> int:
+        """The bytes of the file that something is in."""
+        with explained(self.path):
+            used = self._pragma("page_count") - self._pragma("freelist_count")
+            return used * self._pragma("page_size")
+
+    def shrink(self) -> bool:
+        """Gives 4 MB of what was forgotten back to the disk; False when there is nothing left to give."""
+        with explained(self.path):
+            self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            left = self._pragma("freelist_count") > 0
+            if not left:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only then is the file cut
+            return left
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _insert(self, table: str, rows: Iterable[Any]) -> None:
         tuples = [tuple(vars(row).values()) for row in rows]  # dataclasses.astuple copies deeply, 20 times as slow

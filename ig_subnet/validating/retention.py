@@ -1,0 +1,144 @@
+"""What a validator forgets, so that its store and the images it saves stay as small as its operator wants them.
+
+Oldest first: the details of a round (its images with their scores and fingerprints, and what was observed of each
+miner) and the images saved in it. A whole round, with who was asked what, goes only where that alone has grown to half
+of the limit, and the log says so: its prompts are fresh again. Moving averages and commitments stay for good, all of
+the newest round does, and attempts to set weights go with the rounds before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from ig_subnet.validating.memory import Memory
+from ig_subnet.validating.store import ScoreStore
+
+DAY, MEGABYTE = 86400.0, 10**6
+ANSWER_BYTES = 330  # of an answer in the store, with its indexes
+TICK_SECONDS = 1.0  # a file's time may be behind the clock that rounds are timed by
+PAUSE_SECONDS = 600.0
+IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.(?:png|jpg|webp|[0-9a-f]{16}\.part)")  # as rounds save them, or began to
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """How much was: rounds that lost their details, rounds that are gone altogether, and saved images."""
+
+    details: int = 0
+    rounds: int = 0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class SavedImages:
+    """The images in a folder at one moment: when they came last, ascending, and the bytes of those from each on."""
+
+    times: NDArray[np.float64]
+    bytes_since: NDArray[np.int64]
+
+    @classmethod
+    def in_folder(cls, folder: Path | None) -> Self:
+        """None where there is no folder."""
+        found = np.array([(at, size) for _, at, size in _images(folder)] if folder else [], dtype=float).reshape(-1, 2)
+        times, sizes = found[np.argsort(found[:, 0])].T
+        return cls(times, np.append(np.cumsum(sizes[::-1])[::-1], 0).astype(np.int64))
+
+    def size(self, since: float = -np.inf) -> int:
+        """The bytes of those that came then or later."""
+        return int(self.bytes_since[np.searchsorted(self.times, since)])
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Keeps rounds' details for `days`, and store and saved images together within `megabytes`; None is no limit.
+
+    `images` is the folder that rounds save images in, where they do; files with other names in it are left alone.
+    """
+
+    memory: Memory
+    days: float | None
+    megabytes: float | None
+    images: Path | None
+    clock: Callable[[], float] = time.time
+
+    async def run(self) -> None:
+        """Forgets what is beyond the limits, again and again until it is cancelled."""
+        while True:
+            await self.step()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def step(self) -> Forgotten:
+        """Forgets what is beyond the limits now, one round a transaction. Raises StoreError or OSError."""
+        details = rounds = 0
+        images_from = -np.inf  # those that came before go
+        if self.days is not None:
+            images_from = self.clock() - self.days * DAY
+            while await self.memory.with_store(partial(_forget_oldest, ended_before=images_from)):
+                details += 1
+        if self.megabytes is not None:
+            limit = self.megabytes * MEGABYTE
+            while await self.memory.with_store(ScoreStore.answer_count) * ANSWER_BYTES > limit / 2:
+                if not await self.memory.with_store(partial(_forget_oldest, wholly=True)):
+                    break
+                rounds += 1
+            saved = await asyncio.to_thread(SavedImages.in_folder, self.images)
+            while await self.memory.with_store(ScoreStore.size) + saved.size(images_from) > limit:
+                oldest = await self.memory.with_store(partial(ScoreStore.oldest_round, detailed=True))
+                if oldest is not None and images_from < oldest.started_at - TICK_SECONDS:
+                    images_from = oldest.started_at - TICK_SECONDS
+                elif await self.memory.with_store(_forget_oldest):
+                    details += 1
+                else:
+                    logger.warning("what is never forgotten takes more than --neuron.keep_megabytes {}", self.megabytes)
+                    break
+        images = await asyncio.to_thread(_delete_images, self.images, images_from)
+        while await self.memory.with_store(ScoreStore.shrink):
+            pass
+        forgotten = Forgotten(details, rounds, images)
+        if forgotten != Forgotten():
+            logger.info("forgotten: details of {} rounds, {} saved images", details, images)
+        if rounds:
+            logger.warning("forgotten: who was asked what in the {} oldest rounds; it may be asked again", rounds)
+        return forgotten
+
+
+def _forget_oldest(store: ScoreStore, *, wholly: bool = False, ended_before: float = np.inf) -> bool:
+    """Forgets the oldest round that has anything left, unless it is the newest or ended later."""
+    oldest = store.oldest_round(detailed=not wholly)
+    if oldest is None or oldest.round_id == store.next_round_id() - 1 or oldest.finished_at >= ended_before:
+        return False
+    store.forget(oldest.round_id, wholly=wholly)
+    return True
+
+
+def _images(folder: Path) -> Iterator[tuple[Path, float, int]]:
+    """Path, time and bytes of each image that was saved."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if IMAGE_NAME.fullmatch(entry.name):
+                with suppress(FileNotFoundError):  # it has its final name by now
+                    status = entry.stat()
+                    yield Path(entry.path), status.st_mtime, status.st_size
+
+
+def _delete_images(folder: Path | None, before: float) -> int:
+    deleted = 0
+    if folder is not None and before > -np.inf:
+        for path, at, _ in _images(folder):
+            if at < before:
+                path.unlink(missing_ok=True)
+                deleted += 1
+    return deleted
