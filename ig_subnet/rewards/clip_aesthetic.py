@@ -53,17 +53,29 @@ class ClipAesthetic:
     def image_bytes(self) -> int:
         return self.vision.image_bytes
 
+    @property
+    def image_size(self) -> int:
+        return self.vision.image_size
+
+    @property
+    def dimension(self) -> int:
+        return self.vision.dimension
+
     def score(self, images: Sequence[Image.Image], prompts: str | Sequence[str] = "") -> Tensor:
         """float32 [N] on the CPU: the aesthetic mark of each image."""
         return score_in_batches([self], images, prompts)[0].scores
 
     def score_batch(self, batch: ImageBatch, prompts: Sequence[str]) -> Tensor:
         """float32 [N] on the expert's device, for one batch."""
-        return self.vision.embed(batch, self.view(batch)) @ self.weight + self.bias
+        return self.embed(batch) @ self.weight + self.bias
+
+    def embed(self, batch: ImageBatch) -> Tensor:
+        """float32 [N, D] on the expert's device, of unit length: what the head reads."""
+        return self.vision.embed(batch, self.view(batch))
 
     def view(self, batch: ImageBatch) -> View:
         """The pixels it looks at."""
-        return batch.cropped(self.vision.image_size, round_crop)
+        return batch.cropped(self.image_size, round_crop)
 
     def truncated(self, prompts: Sequence[str]) -> list[bool]:
         """All False: this expert does not read prompts."""

@@ -43,12 +43,31 @@ class ExpertConfig(_Section):
     calibration: CalibrationConfig | None = None
 
 
+class RobustConfig(_Section):
+    """How scores stand up to tampering: `copies` of each image are scored beside it, and the lowest score counts.
+
+    Experts are trusted fully up to a disagreement of `tolerated_disagreement` about an image, and not at all from
+    `distrusted_disagreement` on, which more than 0.5 never is.
+    """
+
+    copies: int = Field(ge=1, le=32)
+    tolerated_disagreement: float = Field(ge=0, le=0.5)
+    distrusted_disagreement: float = Field(gt=0, le=1)
+    provenance: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.tolerated_disagreement < self.distrusted_disagreement:
+            raise ValueError("tolerated_disagreement must be less than distrusted_disagreement")
+        return self
+
+
 class RewarderConfig(_Section):
     """The section. `topics` is a gate: for a topic named there, its weights replace those of the experts.
 
     `micro_batch` is how many images go through the experts at a time; "auto" follows the device's free memory.
     `resize` is where images are resized: by Pillow as the experts' authors did, or on the device. `compile` runs the
-    towers through torch.compile.
+    towers through torch.compile. Without `robust`, robust scores are the plain ones.
     """
 
     experts: dict[str, ExpertConfig] = Field(min_length=1)
@@ -57,6 +76,7 @@ class RewarderConfig(_Section):
     resize: Literal["pil", "device"] = "pil"
     micro_batch: int | Literal["auto"] = "auto"
     compile: bool = False
+    robust: RobustConfig | None = None
 
     @model_validator(mode="after")
     def _check_names_and_weights(self) -> Self:

@@ -38,17 +38,29 @@ class CosineExpert:
     def image_bytes(self) -> int:
         return self.vision.image_bytes
 
+    @property
+    def image_size(self) -> int:
+        return self.vision.image_size
+
+    @property
+    def dimension(self) -> int:
+        return self.vision.dimension
+
     def score(self, images: Sequence[Image.Image], prompts: str | Sequence[str]) -> Tensor:
         """float32 [N] on the CPU: the cosine of each image with its prompt, times `factor`."""
         return score_in_batches([self], images, prompts)[0].scores
 
     def score_batch(self, batch: ImageBatch, prompts: Sequence[str]) -> Tensor:
         """float32 [N] on the expert's device, for one batch."""
-        return (self.vision.embed(batch, self.view(batch)) * self.text.embed(prompts)).sum(dim=-1) * self.factor
+        return (self.embed(batch) * self.text.embed(prompts)).sum(dim=-1) * self.factor
+
+    def embed(self, batch: ImageBatch) -> Tensor:
+        """float32 [N, D] on the expert's device, of unit length: what the prompt is compared with."""
+        return self.vision.embed(batch, self.view(batch))
 
     def view(self, batch: ImageBatch) -> View:
         """The pixels it looks at."""
-        return self.prepare(batch, self.vision.image_size)
+        return self.prepare(batch, self.image_size)
 
     def truncated(self, prompts: Sequence[str]) -> list[bool]:
         """Which prompts exceed the context length (77 tokens in the published models)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from PIL import Image
@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Expert(Protocol):
     """A human-preference model that scores images of a prompt.
 
-    `name` is its name in the registry, `identity` says which weights it runs, and `image_bytes` how much memory one
-    image takes on `device` while it is scored.
+    `name` is its name in the registry, `identity` says which weights it runs, `image_bytes` how much memory one image
+    takes on `device` while it is scored, and `image_size` the side of the square that it looks at, in pixels.
     """
 
     @property
@@ -36,6 +36,8 @@ class Expert(Protocol):
     def device(self) -> torch.device: ...
     @property
     def image_bytes(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
 
     def score(self, images: Sequence[Image.Image], prompts: str | Sequence[str]) -> Tensor:
         """float32 [N] on the CPU, in the expert's own unit; one prompt for all images, or one an image."""
@@ -54,12 +56,28 @@ class Expert(Protocol):
         ...
 
 
+@runtime_checkable
+class Embedder(Protocol):
+    """An expert that scores by the embedding of a vision tower, `dimension` numbers an image."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed(self, batch: ImageBatch) -> Tensor:
+        """float32 [N, D] of unit length on the device, computed once for a batch whoever asks for it."""
+        ...
+
+
 @dataclass(frozen=True)
 class ExpertScores:
-    """An expert's float32 [N] scores, and bool [N] whether it read only the beginning of the prompt; on the CPU."""
+    """An expert's float32 [N] scores, and bool [N] whether it read only the beginning of the prompt; on the CPU.
+
+    `embeddings` are those it scored by, float32 [N, D] of unit length; None if it is no `Embedder`.
+    """
 
     scores: Tensor
     truncated: Tensor
+    embeddings: Tensor | None
 
 
 def score_in_batches(
@@ -81,7 +99,11 @@ def score_in_batches(
     def score(batch: ImageBatch, numbers: Sequence[int]) -> list[ExpertScores]:
         chosen = [matched[number] for number in numbers]
         return [
-            ExpertScores(expert.score_batch(batch, chosen).float(), torch.tensor(expert.truncated(chosen)))
+            ExpertScores(
+                expert.score_batch(batch, chosen).float(),
+                torch.tensor(expert.truncated(chosen)),
+                expert.embed(batch) if isinstance(expert, Embedder) else None,
+            )
             for expert in experts
         ]
 
@@ -96,7 +118,12 @@ def score_in_batches(
         if not bool(scores.isfinite().all()):
             number = int((~scores.isfinite()).nonzero()[0])
             raise NonFiniteScore(f"{expert.name} gave {scores[number]} for image {number}; use float32")
-        results.append(ExpertScores(scores, truncated))
+        embeddings = None
+        if isinstance(expert, Embedder):
+            found = (part[position].embeddings for part in parts)
+            rows = [rows.cpu() for rows in found if rows is not None]
+            embeddings = torch.cat([torch.empty(0, expert.dimension), *rows])[back]
+        results.append(ExpertScores(scores, truncated, embeddings))
     return results
 
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ig_subnet.rewards.errors import ConfigurationError, WeightsMismatch, WeightsNotFound, WeightsUnreadable
-from ig_subnet.rewards.published import PublishedWeights, Source
+from ig_subnet.rewards.published import PublishedFiles, Source
 
 PACKAGE_SCHEME = "package:"
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -70,7 +70,7 @@ class WeightFiles:
         return content
 
 
-def locate(published: PublishedWeights, weights: str | Path | None = None, revision: str | None = None) -> WeightFiles:
+def locate(published: PublishedFiles, weights: str | Path | None = None, revision: str | None = None) -> WeightFiles:
     """Files of an expert: from `weights`, or its published files when None.
 
     `weights` is a directory, `package:<path inside ig_subnet>`, or a hub id. A hub id other than the expert's default
@@ -97,7 +97,7 @@ def locate(published: PublishedWeights, weights: str | Path | None = None, revis
     return _fetch(sources, published)
 
 
-def _list_directory(directory: Path, name: str, published: PublishedWeights) -> WeightFiles:
+def _list_directory(directory: Path, name: str, published: PublishedFiles) -> WeightFiles:
     paths = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
     digest = hashlib.sha256()
     for file in sorted({*published.files, *map(_twin, published.files), *published.optional} & paths.keys()):
@@ -109,7 +109,7 @@ def _twin(name: str) -> str:
     return f"{name.rpartition('.')[0]}.safetensors"
 
 
-def _fetch(sources: tuple[Source, ...], published: PublishedWeights) -> WeightFiles:
+def _fetch(sources: tuple[Source, ...], published: PublishedFiles) -> WeightFiles:
     """Download, or find in the hub's cache, the files of `sources`; optional files come from the first source."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError

@@ -5,7 +5,8 @@ With experts e, weights w, scores s and reference distributions (m, d):
     total     = sum of w[e] * s[e]                                            any real number, as the original project
     incentive = sum of w[e] * normal CDF((s[e] - m[e]) / d[e]) / sum of w[e]  always in (0, 1)
 
-The sum is reported; the incentive is what is averaged into weights. docs/rewards.md tells why.
+The sum is reported; the incentive is what is averaged into weights, in a validator that of the robust scores.
+docs/rewards.md tells why.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ig_subnet.rewards.calibration import Calibration
-from ig_subnet.rewards.configuration import check_weights, parse_rewarder
+from ig_subnet.rewards.configuration import RobustConfig, check_weights, parse_rewarder
 from ig_subnet.rewards.cosine import CosineExpert
-from ig_subnet.rewards.expert import Expert, score_in_batches
-from ig_subnet.rewards.preprocessing import Resize
+from ig_subnet.rewards.errors import ConfigurationError, InputError
+from ig_subnet.rewards.expert import Embedder, Expert, ExpertScores, in_micro_batches, score_in_batches
+from ig_subnet.rewards.preprocessing import Resize, in_parallel, to_rgb
 from ig_subnet.rewards.published import published
 from ig_subnet.rewards.registry import expert_name, load_expert
-from ig_subnet.rewards.results import MixtureScore
+from ig_subnet.rewards.results import MixtureScore, RobustScore
+from ig_subnet.rewards.robust import transformed, trust
 from ig_subnet.rewards.runtime import Towers
+
+IMAGES_COPIED = 64  # at a time: their transformed copies are in memory together
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Mixture:
         dtype: str = "float32",
         resize: Resize = "pil",
         micro_batch: int | Literal["auto"] = "auto",
+        robust: RobustConfig | None = None,
     ) -> None:
         self.members = tuple(members)
         self.topics = dict(topics or {})
@@ -57,6 +64,7 @@ class Mixture:
         self.dtype = dtype
         self.resize = resize
         self.micro_batch = micro_batch
+        self.robust = robust
 
     @property
     def weights(self) -> dict[str, float]:
@@ -92,30 +100,106 @@ class Mixture:
         Raises `InputError` for images or prompts that cannot be scored, `NonFiniteScore` when an expert overflows,
         `OutOfMemory` when the device cannot hold a single image's pass.
         """
-        experts = [member.expert for member in self.members]
-        scores = score_in_batches(experts, images, prompts, self.micro_batch, self.resize)
-        raw = {expert.name: result.scores for expert, result in zip(experts, scores, strict=True)}
-        calibrated = {m.expert.name: m.calibration.apply(raw[m.expert.name]) for m in self.members}
+        return self._mix(self._run(images, prompts), topic)
 
+    def score_robustly(
+        self, images: Sequence[Image.Image], prompt: str, topic: str | None, seeds: Sequence[bytes]
+    ) -> RobustScore:
+        """Scores of images against a prompt that no pattern of single pixels can buy, as the configuration's `robust`.
+
+        The transformed copies of an image follow from its seed in `seeds`, which whoever made it must not have known;
+        images of one prompt may share one. Without `robust` there are no copies and all trust. Raises as `score`.
+        """
+        if len(seeds) != len(images):
+            raise InputError(f"{len(images)} images but {len(seeds)} seeds; give one seed an image")
+        results = self._run(images, prompt)
+        score = self._mix(results, topic)
+        names = [member.expert.name for member in self.members]
+        embeddings = {n: r.embeddings for n, r in zip(names, results, strict=True) if r.embeddings is not None}
+        if self.robust is None:
+            return RobustScore(score, score.components, torch.ones_like(score.incentive), score.incentive, embeddings)
+        lowest = self._lowest_of_copies(images, prompt, seeds, self.robust.copies)
+        worst = {name: torch.minimum(score.components[name], lowest[name]) for name in names}
+        incentive, _ = weighted(
+            {m.expert.name: m.calibration.apply(worst[m.expert.name]) for m in self.members}, score.weights
+        )
+        trusted = trust(score.disagreement, self.robust.tolerated_disagreement, self.robust.distrusted_disagreement)
+        return RobustScore(score, worst, trusted, incentive * trusted, embeddings)
+
+    def embed(self, images: Sequence[Image.Image], expert: str) -> Tensor:
+        """Embeddings of images by the vision tower of an expert, alone: float32 [N, D] on the CPU, of unit length.
+
+        Raises `ConfigurationError` for an expert that the mixture does not have, or that has no vision tower.
+        """
+        chosen = self.expert(expert)
+        if not isinstance(chosen, Embedder):
+            raise ConfigurationError(f"{expert} scores by no embedding of a vision tower; name a CLIP-like expert")
+        parts = in_micro_batches(
+            images,
+            range(len(images)),
+            lambda batch, _: chosen.embed(batch),
+            chosen.device,
+            chosen.image_bytes,
+            self.micro_batch,
+            self.resize,
+        )
+        return torch.cat([torch.empty(0, chosen.dimension), *(part.cpu() for part in parts)])
+
+    def expert(self, name: str) -> Expert:
+        """The expert of that name. Raises `ConfigurationError` where the mixture has none."""
+        for member in self.members:
+            if member.expert.name == expert_name(name):
+                return member.expert
+        raise ConfigurationError(f"no expert {name} in the mixture, which has {', '.join(self.weights)}")
+
+    def _lowest_of_copies(
+        self, images: Sequence[Image.Image], prompt: str, seeds: Sequence[bytes], copies: int
+    ) -> dict[str, Tensor]:
+        """Each expert's lowest score [N] of the transformed copies of each image."""
+        experts = [member.expert for member in self.members]
+        size = max(expert.image_size for expert in experts)
+        lowest: dict[str, list[Tensor]] = {expert.name: [] for expert in experts}
+        for start in range(0, len(images), IMAGES_COPIED):
+            chosen = range(start, min(start + IMAGES_COPIED, len(images)))
+            made = in_parallel(lambda n: transformed(to_rgb(images[n], n), seeds[n], copies, size), chosen)
+            results = self._run([copy for of_image in made for copy in of_image], prompt)
+            for expert, result in zip(experts, results, strict=True):
+                lowest[expert.name].append(result.scores.view(-1, copies).amin(dim=1))
+        return {name: torch.cat([torch.empty(0), *parts]) for name, parts in lowest.items()}
+
+    def _run(self, images: Sequence[Image.Image], prompts: str | Sequence[str]) -> list[ExpertScores]:
+        experts = [member.expert for member in self.members]
+        return score_in_batches(experts, images, prompts, self.micro_batch, self.resize)
+
+    def _mix(self, scores: Sequence[ExpertScores], topic: str | None) -> MixtureScore:
+        names = [member.expert.name for member in self.members]
+        raw = dict(zip(names, (result.scores for result in scores), strict=True))
+        calibrated = {m.expert.name: m.calibration.apply(raw[m.expert.name]) for m in self.members}
         weights = self.weights_for(topic)
-        vector = torch.tensor([weights[name] for name in raw], dtype=torch.float64)
-        total = vector @ torch.stack(list(raw.values())).double()
-        shares = vector / vector.sum()
-        marks = torch.stack(list(calibrated.values())).double()
-        incentive = shares @ marks
-        disagreement = (shares @ (marks - incentive).square()).sqrt()
+        vector = torch.tensor([weights[name] for name in names], dtype=torch.float64)
+        incentive, disagreement = weighted(calibrated, weights)
         return MixtureScore(
-            total=total.float(),
-            incentive=incentive.float(),
-            disagreement=disagreement.float(),
+            total=(vector @ torch.stack(list(raw.values())).double()).float(),
+            incentive=incentive,
+            disagreement=disagreement,
             components=raw,
             calibrated=calibrated,
-            truncated={expert.name: result.truncated for expert, result in zip(experts, scores, strict=True)},
+            truncated=dict(zip(names, (result.truncated for result in scores), strict=True)),
             weights=weights,
             dtype=self.dtype,
             resize=self.resize,
             identities=self.identities,
         )
+
+
+def weighted(marks: Mapping[str, Tensor], weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, float32 [N], of the experts' calibrated scores [N] by name, weighted."""
+    vector = torch.tensor([weights[name] for name in marks], dtype=torch.float64)
+    shares = vector / vector.sum()
+    stacked = torch.stack(list(marks.values())).double()
+    mean = shares @ stacked
+    deviation = (shares @ (stacked - mean).square()).sqrt()
+    return mean.float(), deviation.float()
 
 
 def load_mixture(
@@ -156,4 +240,4 @@ def load_mixture(
         topic: {expert_name(name): weight for name, weight in weights.items()}
         for topic, weights in section.topics.items()
     }
-    return Mixture(members, topics, chosen_dtype, section.resize, section.micro_batch)
+    return Mixture(members, topics, chosen_dtype, section.resize, section.micro_batch, section.robust)

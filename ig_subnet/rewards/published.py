@@ -23,22 +23,36 @@ class Source:
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
+class PublishedFiles:
+    """The files of a published model. `default` is the hub id that stands for all `sources` together.
+
+    `optional` are files that a directory may add (a tokenizer, image statistics) and that have a packaged or published
+    default.
+    """
+
+    default: str
+    sources: tuple[Source, ...]
+    optional: tuple[str, ...]
+    licence: str
+    megabytes: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files of the published layout."""
+        return tuple(name for source in self.sources for name in source.files)
+
+
+@dataclass(frozen=True)
+class PublishedWeights(PublishedFiles):
     """One row: an expert's published files and the figures a reader needs to choose it.
 
-    `default` is the hub id that stands for all `sources` together. `optional` are files that a directory may add (a
-    tokenizer, image statistics) and that have a packaged or published default. `pixels` tells how an image becomes the
+    `pixels` tells how an image becomes the
     `image_size` that the model sees; prompts are cut after `token_limit` tokens (None: not read). `cosine` tells
     whether the score is a cosine, which can be multiplied by the model's logit scale. `calibration` is used where the
     configuration brings none; it is in the unit of the score without logit scale.
     """
 
-    default: str
     seed_name: str
-    sources: tuple[Source, ...]
-    optional: tuple[str, ...]
-    licence: str
-    megabytes: int
     image_size: int
     pixels: str
     token_limit: int | None
@@ -46,11 +60,6 @@ class PublishedWeights:
     cosine: bool
     calibration: Calibration
     paper: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of all files of the published layout."""
-        return tuple(name for source in self.sources for name in source.files)
 
 
 AESTHETIC_HEAD = "sac+logos+ava1-l14-linearMSE.pth"
@@ -177,6 +186,22 @@ VERSIONS: dict[str, dict[str, PublishedWeights]] = {
     }
 }
 """Rows of the experts that were published more than once; the first is the one of `PUBLISHED`."""
+
+
+SAFETY_CHECKER = PublishedFiles(
+    default="CompVis/stable-diffusion-safety-checker",
+    sources=(
+        Source(
+            "CompVis/stable-diffusion-safety-checker",
+            "cb41f3a270d63d454d385fc2e4f571c487c253c5",
+            {"config.json": None, "pytorch_model.bin": None},
+        ),
+    ),
+    optional=(),
+    licence="the model card states none",
+    megabytes=1216,
+)
+"""The safety checker of Stable Diffusion: no expert, so it has no row among them."""
 
 
 def published(name: str, version: str | None = None) -> PublishedWeights:
