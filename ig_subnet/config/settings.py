@@ -6,148 +6,30 @@ are frozen once parsed. Anything wrong ends the program with one line that names
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ig_subnet.config.groups import (
+    Device,
+    Group,
+    Hotkey,
+    LoggingSettings,
+    MinerAxonSettings,
+    PlainName,
+    SubtensorSettings,
+    UserPath,
+    ValidatorAxonSettings,
+    WalletSettings,
+)
 from ig_subnet.config.sources import EnvironmentSource, FileSource, parse_settings
 
-NETWORKS = ("finney", "test", "archive", "devnet", "local")  # the names that bittensor 11.3.0 resolves
 
-
-def _plain_name(value: str) -> str:
-    if not value or value in (".", "..") or any(character in value for character in "/\\\0"):
-        raise ValueError("must be one plain name (it becomes a folder), without slashes")
-    return value
-
-
-def _network(value: str) -> str:
-    if value not in NETWORKS and not value.startswith(("ws://", "wss://")):
-        raise ValueError(f"must be one of {', '.join(NETWORKS)} or a ws:// or wss:// address")
-    return value
-
-
-def _endpoint(value: str) -> str:
-    if not value.startswith(("ws://", "wss://")):
-        raise ValueError("must be a ws:// or wss:// address")
-    return value
-
-
-def _is_on_own_network(endpoint: str) -> bool:
-    """Whether a ws:// address is localhost or an address that only one's own network knows; no name is looked up."""
-    try:
-        host = urlsplit(endpoint).hostname
-        return host == "localhost" or ipaddress.ip_address(host or "").is_private
-    except ValueError:
-        return False
-
-
-def _ip_address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("must be an IPv4 or IPv6 address") from None
-
-
-def _hotkey(value: str) -> str:
-    if not re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{48}", value):
-        raise ValueError("must be an ss58 address (48 characters)")
-    return value
-
-
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError("must be auto, cpu, cuda or cuda:N")
-    return value
-
-
-def _user_path(value: Path) -> Path:
-    try:
-        return value.expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~ and an unknown user") from None
-
-
-PlainName = Annotated[str, AfterValidator(_plain_name)]
-IpAddress = Annotated[str, AfterValidator(_ip_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-UserPath = Annotated[Path, AfterValidator(_user_path)]
-Hotkey = Annotated[str, AfterValidator(_hotkey)]
-Device = Annotated[str, AfterValidator(_device)]
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SubtensorSettings(_Group):
-    """The chain."""
-
-    network: Annotated[str, AfterValidator(_network)] = Field(
-        default="finney",
-        description="finney, test, archive, devnet, local, or a ws:// address. local allows private axon addresses",
-    )
-    chain_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
-        default=None, description="ws:// address of the node; unset, the network's own"
-    )
-
-    @property
-    def target(self) -> str:
-        """What to connect to: the endpoint if one is given, else the network."""
-        return self.chain_endpoint or self.network
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this is a chain on one's own machines, where private and loopback addresses are fine.
-
-        `local` with the endpoint of a node elsewhere is not: what is forbidden on the network of others stays so.
-        """
-        return self.network == "local" and (self.chain_endpoint is None or _is_on_own_network(self.chain_endpoint))
-
-
-class WalletSettings(_Group):
-    """The wallet; only its coldkeypub and hotkey files are read."""
-
-    name: PlainName = Field(default="default", description="name of the coldkey")
-    hotkey: PlainName = Field(default="default", description="name of the hotkey")
-    path: UserPath = Field(
-        default=Path("~/.bittensor/wallets"), description="folder that holds the wallets", validate_default=True
-    )
-
-
-class AxonSettings(_Group):
-    """The HTTP server that validators query."""
-
-    port: int = Field(default=8091, ge=0, le=65535, description="port to listen on; 0 takes any that is free")
-    ip: IpAddress = Field(default="0.0.0.0", description="address to listen on; 127.0.0.1 for this machine only")
-    external_ip: IpAddress | None = Field(
-        default=None, description="address to publish on the chain; required except on the local network"
-    )
-    external_port: Port | None = Field(
-        default=None, description="port to publish on the chain; unset, the one listened on"
-    )
-
-
-class LoggingSettings(_Group):
-    """What is written to standard error."""
-
-    debug: bool = Field(default=False, description="log details")
-    trace: bool = Field(default=False, description="log everything, requests included")
-
-    @property
-    def level(self) -> Literal["TRACE", "DEBUG", "INFO"]:
-        """The loguru level."""
-        return "TRACE" if self.trace else "DEBUG" if self.debug else "INFO"
-
-
-class NeuronSettings(_Group):
+class NeuronSettings(Group):
     """The neuron."""
 
     name: PlainName = Field(default="neuron", description="name of the folder that keeps this neuron's state")
@@ -187,13 +69,31 @@ class ValidatorNeuronSettings(NeuronSettings):
     round_seconds: float = Field(default=60, ge=0, le=86400, description="pause between two rounds")
     rounds: int = Field(default=0, ge=0, description="end after this many rounds; 0 goes on for ever")
     moving_average_alpha: float = Field(
-        default=0.1, gt=0, le=1, description="share of a new observation in the moving average"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="share of a new observation in the moving average; at 0.1 its influence halves in 6.6 later ones",
+    )
+    absence_hours: float = Field(
+        default=24, ge=0, le=8760, description="keep the average of a miner that is not registered any more so long"
+    )
+    weight_shaping: Literal["power", "softmax"] = Field(
+        default="power", description="how weights follow from moving averages: their power, or a softmax of them"
     )
     weight_exponent: float = Field(
         default=3.0,
         gt=0,
         le=100,
-        description="weights are moving averages to this power: the more, the more the best earn",
+        description="power: weights are moving averages to this power; the more, the more the best earn",
+    )
+    weight_temperature: float = Field(
+        default=0.1, ge=0.01, le=10, description="softmax: the less, the more the best earn"
+    )
+    weight_floor: float = Field(
+        default=0.0, ge=0, lt=1, description="a moving average that is not above this earns nothing"
+    )
+    weight_burn: float = Field(
+        default=0.0, ge=0, lt=1, description="share of all weight that goes to the subnet's owner, to be burnt"
     )
     epoch_length: int | None = Field(
         default=None, ge=1, description="blocks between two settings of the weights; unset, once before each epoch"
@@ -227,7 +127,7 @@ class ValidatorNeuronSettings(NeuronSettings):
     )
 
 
-class BlacklistSettings(_Group):
+class BlacklistSettings(Group):
     """Who may query this miner. Every rule holds on its own."""
 
     force_validator_permit: bool = Field(default=True, description="refuse callers without a validator permit")
@@ -238,7 +138,7 @@ class BlacklistSettings(_Group):
     hotkeys: tuple[Hotkey, ...] = Field(default=(), description="refuse this hotkey (ss58); may be repeated")
 
 
-class GeneratorSettings(_Group):
+class GeneratorSettings(Group):
     """How images are made."""
 
     model: str = Field(
@@ -269,7 +169,7 @@ class GeneratorSettings(_Group):
     )
 
 
-class WandbSettings(_Group):
+class WandbSettings(Group):
     """Weights & Biases; needs `pip install ig_subnet[wandb]`."""
 
     off: bool = Field(default=True, description="--no-wandb.off switches it on")
@@ -322,33 +222,18 @@ class MinerSettings(_Settings):
     model_config = SettingsConfigDict(cli_prog_name="miner.py")
 
     neuron: MinerNeuronSettings = Field(default_factory=MinerNeuronSettings)
-    axon: AxonSettings = Field(default_factory=AxonSettings)
+    axon: MinerAxonSettings = Field(default_factory=MinerAxonSettings)
     miner: GeneratorSettings = Field(default_factory=GeneratorSettings)
     blacklist: BlacklistSettings = Field(default_factory=BlacklistSettings)
 
     @property
     def published_ip(self) -> str:
-        """The address that goes on the chain; on the local network, this machine's unless told otherwise."""
-        wildcard = ipaddress.ip_address(self.axon.ip).is_unspecified
-        return self.axon.external_ip or ("127.0.0.1" if wildcard else self.axon.ip)
+        """The address that goes on the chain."""
+        return self.axon.published_ip
 
     @model_validator(mode="after")
     def _validators_can_reach_it(self) -> Self:
-        address = ipaddress.ip_address(self.axon.external_ip) if self.axon.external_ip else None
-        if address and (address.is_unspecified or address.is_multicast):
-            raise ValueError(f"--axon.external_ip: {address} is no address that anyone can reach")
-        if self.subtensor.is_local:
-            return self
-        if not address:
-            raise ValueError(
-                "--axon.external_ip is required on --subtensor.network "
-                f"{self.subtensor.target}: give the public address at which validators reach this machine"
-            )
-        if not address.is_global:
-            raise ValueError(
-                f"--axon.external_ip: {address} is private, validators will not call it; give a public address "
-                "(or --subtensor.network local for a chain of your own)"
-            )
+        self.axon.check_address(self.subtensor, "validators")
         return self
 
 
@@ -358,6 +243,7 @@ class ValidatorSettings(_Settings):
     model_config = SettingsConfigDict(cli_prog_name="validator.py")
 
     neuron: ValidatorNeuronSettings = Field(default_factory=ValidatorNeuronSettings)
+    axon: ValidatorAxonSettings = Field(default_factory=ValidatorAxonSettings)
     profile: str = Field(
         default="pocket",
         min_length=1,
@@ -374,6 +260,14 @@ class ValidatorSettings(_Settings):
     def pays_strangers(self) -> bool:
         """Whether weights are set on a network that is not one's own."""
         return not (self.neuron.disable_set_weights or self.subtensor.is_local)
+
+    @model_validator(mode="after")
+    def _miners_can_reach_it(self) -> Self:
+        if self.axon.port is not None:
+            self.axon.check_address(self.subtensor, "miners")
+        elif self.axon.external_ip or self.axon.external_port:
+            raise ValueError("--axon.port is required with an external address: give the port to listen on")
+        return self
 
 
 def parse_miner_settings(argv: Sequence[str] | None = None) -> MinerSettings:
