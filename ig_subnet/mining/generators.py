@@ -99,13 +99,10 @@ def load_generator(settings: MinerSettings) -> Generator:
     return REGISTRY.get(settings.miner.model, _load_diffusion)(settings)
 
 
-def load_reference(model: str, neuron: NeuronSettings) -> Generator:
-    """The generator of a model as it comes, where `neuron` says: what miners' declarations are held against.
-
-    Raises ModelUnavailable.
-    """
-    # No miner serves with these, so there is no address and no chain that they had to fit.
-    return load_generator(MinerSettings.model_construct(neuron=neuron, miner=GeneratorSettings(model=model)))
+def load_reference(miner: GeneratorSettings, neuron: NeuronSettings) -> Generator:
+    """As `load_generator`, for whoever holds miners' declarations against a model and serves nobody with it."""
+    # So there is no address and no chain that the settings had to fit.
+    return load_generator(MinerSettings.model_construct(neuron=neuron, miner=miner))
 
 
 def _load_noise(settings: MinerSettings) -> Generator:

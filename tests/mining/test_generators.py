@@ -167,7 +167,9 @@ def test_what_is_declared_is_enough_to_make_it_again(tiny_pipeline: Path, miner_
     assert declared == "./tiny_model steps:4 guidance:2.5 scheduler:ddpm"
     declaration = Declaration.parse(declared)
     assert declaration is not None and declaration.steps is not None
-    validator = load_reference(str(tiny_pipeline), NeuronSettings(device="cpu", torch_threads=1))
+    validator = load_reference(
+        GeneratorSettings(model=str(tiny_pipeline)), NeuronSettings(device="cpu", torch_threads=1)
+    )
     assert validator.name == declaration.model
     made = generate(miner, 7, size=32, steps=4)[0]
     again = generate(validator.as_declared(declaration), 7, size=32, steps=declaration.steps)[0]
