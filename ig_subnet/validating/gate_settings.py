@@ -1,0 +1,84 @@
+"""The `gates` section of a profile: which gates an image has to pass before it is paid, and where they are drawn.
+
+Every gate can be left out, and is off then. Every threshold carries its provenance: what it was measured on, and how
+many honest images it stops (`scripts/calibrate_gates.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ig_subnet.imaging.fingerprints import HASH_BITS
+from ig_subnet.validating.errors import ProfileUnusable
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SafetyGate(_Section):
+    """Stops an image that `check` holds for not safe for work with a probability of `threshold` or more."""
+
+    check: Literal["opennsfw", "diffusers"]
+    threshold: float = Field(gt=0, le=1)
+    provenance: str = Field(min_length=1)
+
+
+class DuplicatesGate(_Section):
+    """Stops an image that is like an earlier one: of the same answer, of another miner's, or of an earlier round.
+
+    Two images are alike if their perceptual hashes differ in at most `hash_distance` bits, one of them flipped or not,
+    and their embeddings by the vision tower of `expert` have a cosine of `cosine` or more. The newest `history` images
+    of earlier rounds are remembered.
+    """
+
+    hash_distance: int = Field(ge=0, lt=HASH_BITS // 2)
+    expert: str = Field(min_length=1)
+    cosine: float = Field(ge=-1, le=1)
+    history: int = Field(ge=0, le=10_000_000)
+    provenance: str = Field(min_length=1)
+
+
+class AlignmentGate(_Section):
+    """Stops an image that `expert` finds less like its own prompt than `threshold` says (see `rewards.alignment`),
+    beside `decoys` other prompts of the database."""
+
+    expert: str = Field(min_length=1)
+    threshold: float
+    decoys: int = Field(ge=1, le=1024)
+    provenance: str = Field(min_length=1)
+
+
+class VerifiedModel(_Section):
+    """A model whose images can be made again: the embedding of an honest one has this cosine to its copy, or more."""
+
+    cosine: float = Field(ge=-1, le=1)
+    provenance: str = Field(min_length=1)
+
+
+class RegenerationGate(_Section):
+    """Stops the images of an answer of which one is not what the declared model makes from its seed; by model name."""
+
+    models: dict[str, VerifiedModel] = Field(min_length=1)
+
+
+class GateSettings(_Section):
+    """The section as a whole; a gate that is None is off."""
+
+    nsfw: SafetyGate | None = None
+    duplicates: DuplicatesGate | None = None
+    alignment: AlignmentGate | None = None
+    regeneration: RegenerationGate | None = None
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any] | None, profile: str) -> Self:
+        """The section of a profile, or no gates where it has none. Raises ProfileUnusable that names the place."""
+        try:
+            return cls.model_validate(section or {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the section"
+            raise ProfileUnusable(f"profile {profile!r}: gates: {place}: {first['msg']}") from error
