@@ -138,6 +138,8 @@ class StandingRecord(_Model):
     """Since when it is not registered; None while it is."""
     accumulator: float = Field(ge=0)
     accumulated_weight: float = Field(gt=0)
+    squares: float = Field(ge=0)
+    """As `accumulator`, of the squared observations: what the average's uncertainty follows from."""
     average: Unit
 
 
@@ -154,9 +156,17 @@ class WeightRecord(_Model):
     share: Unit
     """Of all that was given; 0 for none."""
     average: Unit | None
-    """The moving average the share came from; None where it is not kept."""
+    """The moving average that the share came from; None where it is not kept, as with all that follows."""
     limited: Unit | None
     """The same after the limit by uncertainty, which is what was shaped into shares."""
+    highest: Unit | None
+    """The highest limited average of any miner."""
+    weighed: Count | None
+    """How many miners were weighed."""
+    paid: Count
+    """How many uids got a share."""
+    alpha: float | None = Field(gt=0, le=1)
+    """The share of the newest observation in a moving average."""
     shaping: dict[Annotated[str, Field(max_length=64)], float | Text | None] = Field(max_length=32)
     """The validator's settings that decided; empty where they are not kept."""
 

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     },
     "ig_subnet.studies": {"ig_subnet.imaging", "ig_subnet.pocket", "ig_subnet.rewards"},
     "ig_subnet.reporting": {
+        "protocol",  # the record of a miner, to show it
         "ig_subnet",
         "ig_subnet.config",
         "ig_subnet.chain",

@@ -125,6 +125,18 @@ class ValidatorNeuronSettings(NeuronSettings):
     save_images: UserPath | None = Field(
         default=None, description="folder to keep every valid image in, as <sha256>.<format>"
     )
+    keep_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36500,
+        description="forget images, scores and saved images that are older; unset, only by size",
+    )
+    keep_megabytes: float | None = Field(
+        default=10_000,
+        gt=0,
+        le=10**9,
+        description="forget the oldest of them while the store and the saved images together are larger (MB)",
+    )
 
 
 class BlacklistSettings(Group):
@@ -180,8 +192,8 @@ class WandbSettings(Group):
     offline: bool = Field(default=False, description="write the run to disk only")
 
 
-class _Settings(BaseSettings):
-    """What both neurons share."""
+class ChainSettings(BaseSettings):
+    """What every program has that speaks to a subnet in the name of a wallet."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -201,12 +213,6 @@ class _Settings(BaseSettings):
     subtensor: SubtensorSettings = Field(default_factory=SubtensorSettings)
     wallet: WalletSettings = Field(default_factory=WalletSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
-    neuron: NeuronSettings = Field(default_factory=NeuronSettings)
-
-    @property
-    def state_directory(self) -> Path:
-        """Where this neuron keeps what must outlive it: <root>/<coldkey>/<hotkey>/netuid<N>/<name>."""
-        return self.neuron.root / self.wallet.name / self.wallet.hotkey / f"netuid{self.netuid}" / self.neuron.name
 
     @classmethod
     def settings_customise_sources(
@@ -214,6 +220,23 @@ class _Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # pydantic-settings itself puts the flags before these
         return named["init_settings"], EnvironmentSource(settings_cls), FileSource(settings_cls)
+
+
+class _Settings(ChainSettings):
+    """What both neurons share."""
+
+    neuron: NeuronSettings = Field(default_factory=NeuronSettings)
+
+    @property
+    def state_directory(self) -> Path:
+        """Where this neuron keeps what must outlive it."""
+        neuron, wallet = self.neuron, self.wallet
+        return state_directory(neuron.root, wallet.name, wallet.hotkey, self.netuid, neuron.name)
+
+
+def state_directory(root: Path, coldkey: str, hotkey: str, netuid: int, name: str) -> Path:
+    """The folder of a neuron's state: <root>/<coldkey>/<hotkey>/netuid<N>/<name>."""
+    return root / coldkey / hotkey / f"netuid{netuid}" / name
 
 
 class MinerSettings(_Settings):
