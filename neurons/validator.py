@@ -33,6 +33,7 @@ from ig_subnet.validating.errors import NotRegistered, RoundError, ValidatingErr
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.plans import Planner
 from ig_subnet.validating.publishing import HeadPublisher
+from ig_subnet.validating.retention import Retention
 from ig_subnet.validating.round import Ask, Decode, RoundSettings, is_askable, run_round
 from ig_subnet.validating.sampling import choose_miners, miners_of
 from ig_subnet.validating.store import STORE_FILE
@@ -115,7 +116,13 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
         neuron = ValidatorNeuron(
             settings, hotkey, chain, metagraph, memory, device, decoders.decode, dendrite.query, wandb_run
         )
-        await until_first_ends(neuron.run_rounds(), neuron.keep_weights_set(), neuron.keep_head_published())
+        jobs = [
+            neuron.run_rounds(),
+            neuron.keep_weights_set(),
+            neuron.keep_head_published(),
+            neuron.keep_within_limits(),
+        ]
+        await until_first_ends(*jobs)
 
 
 @dataclass
@@ -237,6 +244,11 @@ class ValidatorNeuron:
         if not self.settings.neuron.publish_commitments:
             await asyncio.Event().wait()
         await HeadPublisher(self.chain, self.hotkey, self.memory.newest_head).run()
+
+    async def keep_within_limits(self) -> None:
+        """Forgets the oldest rounds and saved images, beside the rounds, as far as that is wanted."""
+        neuron = self.settings.neuron
+        await Retention(self.memory, neuron.keep_days, neuron.keep_megabytes, neuron.save_images).run()
 
 
 async def wait_for_chain(chain: Chain) -> MetagraphSnapshot:
