@@ -281,6 +281,8 @@ def explained(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith("SQLITE_FULL"):
             raise StoreFull(f"no space left to write {path}: free some and start again") from error
+        if name.startswith("SQLITE_IOERR_WRITE"):  # how a quota, or a limit on files, shows
+            raise StoreFull(f"{path} cannot be written: free space or raise the quota, and start again") from error
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreLocked(f"{path} is locked by another program: close it and start again") from error
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):

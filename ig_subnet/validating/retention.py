@@ -27,7 +27,7 @@ from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.store import ScoreStore
 
 DAY, MEGABYTE = 86400.0, 10**6
-ANSWER_BYTES = 330  # of an answer in the store, with its indexes
+ANSWER_BYTES = 200  # of an answer in the store, with its index
 TICK_SECONDS = 1.0  # a file's time may be behind the clock that rounds are timed by
 PAUSE_SECONDS = 600.0
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.(?:png|jpg|webp|[0-9a-f]{16}\.part)")  # as rounds save them, or began to

@@ -64,7 +64,14 @@ SCHEMAS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE images ADD COLUMN evidence TEXT",
         "ALTER TABLE images ADD COLUMN model TEXT",
         "ALTER TABLE images ADD COLUMN embedding BLOB",  # last: the others are read without it
-        "ALTER TABLE expert_scores ADD COLUMN worst REAL",
+        # Without row ids: its key is most of a row, and stood in the table and in its index.
+        "ALTER TABLE expert_scores RENAME TO older_scores",
+        """CREATE TABLE expert_scores (
+            round_id INTEGER NOT NULL, position INTEGER NOT NULL, hotkey TEXT NOT NULL, number INTEGER NOT NULL,
+            expert TEXT NOT NULL, score REAL NOT NULL, truncated INTEGER, worst REAL,
+            PRIMARY KEY (round_id, position, hotkey, number, expert)) WITHOUT ROWID""",
+        "INSERT INTO expert_scores SELECT *, NULL FROM older_scores",
+        "DROP TABLE older_scores",
         "ALTER TABLE weight_settings ADD COLUMN basis TEXT",
         "ALTER TABLE miners ADD COLUMN squares REAL NOT NULL DEFAULT 0",
         "ALTER TABLE miners ADD COLUMN observed_at REAL NOT NULL DEFAULT 0",

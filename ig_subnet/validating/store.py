@@ -31,7 +31,8 @@ SUPERSEDED_WEIGHTS = """
     DELETE FROM weight_settings WHERE at <= (SELECT finished_at FROM rounds WHERE round_id = ?)
         AND id < (SELECT MAX(id) FROM weight_settings)"""
 INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages that nothing is in any more can be given back
-SHRINK_PAGES = 1000  # of 4 KiB, in one transaction
+PAGE_BYTES = 8192  # of a new file: three images with 1,024-d embeddings fit in one, and only one in the usual 4096
+SHRINK_PAGES = 500  # in one transaction
 LOG_BYTES = 16 * 2**20  # to which the WAL is cut once it is in the file
 
 
@@ -54,7 +55,8 @@ class ScoreStore(StoreReader):
                 store = cls(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None), path)
                 store._lock = lock
                 version = store.version()  # before anything is changed in a file that may not be ours
-                store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file
+                store._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # these two, of a new file only
+                store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
                 store._connection.execute("PRAGMA journal_mode = WAL")
                 store._connection.execute("PRAGMA synchronous = FULL")  # one fsync a round; a power cut loses nothing
                 store._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -161,9 +163,9 @@ class ScoreStore(StoreReader):
             return used * self._pragma("page_size")
 
     def shrink(self) -> bool:
-        """Gives 4 MB of what was forgotten back to the disk; False when there is nothing left to give."""
+        """Gives at most 4 MB of what was forgotten back to the disk; False when there is nothing left to give."""
         with explained(self.path):
-            self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            self._connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")  # execute() ends after a page
             left = self._pragma("freelist_count") > 0
             if not left:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only then is the file cut
