@@ -33,11 +33,14 @@ from ig_subnet.validating.errors import NotRegistered, RoundError, ValidatingErr
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.plans import Planner
 from ig_subnet.validating.publishing import HeadPublisher
+from ig_subnet.validating.record_service import AddressPublisher, RecordService
 from ig_subnet.validating.retention import Retention
 from ig_subnet.validating.round import Ask, Decode, RoundSettings, is_askable, run_round
-from ig_subnet.validating.sampling import choose_miners, miners_of
+from ig_subnet.validating.sampling import miners_of
 from ig_subnet.validating.store import STORE_FILE
 from ig_subnet.validating.weight_setter import WeightSetter
+from ig_subnet.validating.weighting import Shaping, Weighing, weigh
+from protocol import ProtocolError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 IDLE_SECONDS = 2.0  # the shortest pause after a round that did not take place
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.add(sys.stderr, level=settings.logging.level)
     try:
         asyncio.run(validate(settings))
-    except (ValidatingError, ChainError, ProfileError, DecoderError, WandbError, OSError) as error:
+    except (ValidatingError, ChainError, ProfileError, DecoderError, WandbError, ProtocolError, OSError) as error:
         logger.error("{}", error)
         return 1
     return 0
@@ -83,7 +86,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
     """Opens everything the validator works with, cheapest to fail first, and closes all of it whatever happens."""
     from ig_subnet.chain import load_wallet, open_chain  # these bring the SDK and aiohttp, which --help can do without
     from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
-    from protocol import Dendrite
+    from protocol import Dendrite, RecordServer
 
     wallet = load_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     hotkey = wallet.hotkey_address
@@ -106,8 +109,9 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
         )
         device = await stack.enter_async_context(Device(load))
         decoders = await stack.enter_async_context(DecoderPool(settings.neuron.decoder_workers))
+        signer, verifier = KeypairSigner(wallet.hotkey), BtAuthVerifier(hotkey)
         dendrite = await stack.enter_async_context(
-            Dendrite(KeypairSigner(wallet.hotkey), BtAuthVerifier(hotkey), allow_private=settings.allow_private_axons)
+            Dendrite(signer, verifier, allow_private=settings.allow_private_axons)
         )
         wandb_run = open_run(settings, uid)
         stack.callback(wandb_run.finish)
@@ -122,6 +126,18 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
             neuron.keep_head_published(),
             neuron.keep_within_limits(),
         ]
+        if settings.axon.port is not None:
+            records = await stack.enter_async_context(
+                RecordService(settings.state_directory / STORE_FILE, lambda: neuron.metagraph)
+            )
+            server = RecordServer(
+                *(records, signer, verifier),
+                host=settings.axon.ip,
+                port=settings.axon.port,
+                policy=records.refuse,
+            )
+            publisher = AddressPublisher(chain, hotkey, server, settings.axon, lambda: neuron.metagraph)
+            jobs += [server.serve(), publisher.run()]
         await until_first_ends(*jobs)
 
 
@@ -167,11 +183,12 @@ class ValidatorNeuron:
             return False
         planner = self.planner()
         committed = await planner.next_plan(miners, self.metagraph.block)
+        sample = planner.sample(miners, committed.plan.round, committed.secret)
         try:
             result = await run_round(
                 committed.plan,
                 self.metagraph.block,
-                [miners[hotkey] for hotkey in choose_miners(miners, neuron.sample_size, committed.secret)],
+                [miners[hotkey] for hotkey in sample],
                 secret=committed.secret,
                 settings=RoundSettings(
                     images=neuron.images_per_prompt,
@@ -189,7 +206,11 @@ class ValidatorNeuron:
             await self.memory.give_up(committed)
             raise
         record = await self.memory.remember(
-            result, self.metagraph, alpha=neuron.moving_average_alpha, commitment=committed.number
+            result,
+            self.metagraph,
+            alpha=neuron.moving_average_alpha,
+            absence_seconds=neuron.absence_hours * 3600,
+            commitment=committed.number,
         )
         logger.info("{}", describe_round(record))
         await asyncio.to_thread(self.wandb_run.log_round, round_figures(record))
@@ -228,16 +249,32 @@ class ValidatorNeuron:
         await self.weight_setter().run()
 
     def weight_setter(self) -> WeightSetter:
-        """What sets weights by the moving averages of the moment."""
+        """What sets weights when they are due."""
         return WeightSetter(
             self.chain,
             self.hotkey,
-            miners=lambda: self.memory.miners,
+            weigh=self.weigh,
             record=self.memory.record_weight_setting,
-            exponent=self.settings.neuron.weight_exponent,
+            alarm=self.report_alarm,
             epoch_length=self.settings.neuron.epoch_length,
             version_key=__spec_version__,
         )
+
+    def weigh(self, metagraph: MetagraphSnapshot) -> Weighing:
+        """The weights that follow from the moving averages of the moment."""
+        neuron = self.settings.neuron
+        shaping = Shaping(
+            kind=neuron.weight_shaping,
+            exponent=neuron.weight_exponent,
+            temperature=neuron.weight_temperature,
+            floor=neuron.weight_floor,
+            burn=neuron.weight_burn,
+        )
+        return weigh(self.memory.miners, metagraph, self.hotkey, alpha=neuron.moving_average_alpha, shaping=shaping)
+
+    async def report_alarm(self, message: str) -> None:
+        """Tells Weights & Biases of weights that are not set, where that is on."""
+        await asyncio.to_thread(self.wandb_run.log_round, {"weights_alarm": message})
 
     async def keep_head_published(self) -> None:
         """Publishes the newest commitment once an epoch, beside the rounds, where that is wanted."""

@@ -72,8 +72,8 @@ class Connection:
             return await operation(client)
         except ChainError:
             raise
-        except (bt.BittensorError, OSError, ValueError, LookupError, TypeError) as error:
-            # ValueError and its like: the SDK's private StorageFunctionNotFound, and values that it cannot decode.
+        except Exception as error:
+            # Of any kind: what the SDK raises for an answer that makes no sense depends on where it breaks.
             if client is not None and client is not self._client:
                 raise ChainUnavailable(self.endpoint, "the connection was lost") from error
             self._drop(client)

@@ -50,11 +50,12 @@ class NeuronSnapshot:
 
 @dataclass(frozen=True)
 class MetagraphSnapshot:
-    """All neurons of a subnet at one block; `neurons[uid].uid == uid`."""
+    """All neurons of a subnet at one block; `neurons[uid].uid == uid`. `owner_hotkey` need not be one of them."""
 
     netuid: int
     block: int
     neurons: tuple[NeuronSnapshot, ...]
+    owner_hotkey: str | None = None
 
     @cached_property
     def _by_hotkey(self) -> dict[str, NeuronSnapshot]:
@@ -70,7 +71,8 @@ class EpochTiming:
     """Where the subnet is in its cycle, all read at `block`.
 
     `blocks_since_last_update` is None without a uid, or where the uid does not exist. Registration counts as an update.
-    `weights_rate_limit` is the number of blocks that must lie between two settings of weights.
+    `weights_rate_limit` is the number of blocks that must lie between two settings of weights. `reveal_epochs` is how
+    many epochs after its own a commit is opened in, 0 where weights are set in the open.
     """
 
     block: int
@@ -79,6 +81,7 @@ class EpochTiming:
     last_epoch_block: int
     blocks_since_last_update: int | None
     weights_rate_limit: int
+    reveal_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,14 @@ class Chain(Protocol):
     async def set_weights(self, weights: Mapping[int, float], version_key: int) -> WeightsOutcome:
         """Set this hotkey's weights, uid -> weight; only their proportions count. Zeros are dropped.
 
-        Commits instead of setting where the subnet hides weights. Raises InvalidWeights for weights that are none.
+        Commits instead of setting where the subnet hides weights, unless a commit still waits to be opened. Nothing is
+        sent that the subnet's rules of this moment, its version key among them, would refuse or drop. Raises
+        InvalidWeights for weights that are none.
         """
+        ...
+
+    async def sealed_weights(self, hotkey: str) -> int | None:
+        """The block in which an ss58 address has committed weights that are not opened yet, or None."""
         ...
 
     async def epoch_timing(self, uid: int | None) -> EpochTiming:

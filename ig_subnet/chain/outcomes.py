@@ -49,6 +49,31 @@ class WeightsTooEarly:
 
 
 @dataclass(frozen=True)
+class WeightsSealed:
+    """What was committed in block `committed` is not opened yet, so nothing else was committed.
+
+    It is to be opened from `reveal_block` on, the beginning of an epoch.
+    """
+
+    committed: int
+    reveal_block: int
+
+    def __str__(self) -> str:
+        return f"waiting for the weights committed in block {self.committed}, opened from block {self.reveal_block}"
+
+
+@dataclass(frozen=True)
+class WeightsOutdated:
+    """The subnet's version key is `required`, newer than the `version` of this software; nothing was sent."""
+
+    required: int
+    version: int
+
+    def __str__(self) -> str:
+        return f"the subnet requires version {self.required}, this is {self.version}: update this software"
+
+
+@dataclass(frozen=True)
 class WeightsNotPermitted:
     """This hotkey may not set weights: `reason` says whether it lacks registration, a validator permit or stake."""
 
@@ -62,7 +87,7 @@ class WeightsNotPermitted:
 class WeightsRejected:
     """The chain's rules refuse these weights; the same weights would be refused again.
 
-    `code` is the chain's own error name where it has one ("WeightVecLengthIsLow", "IncorrectWeightVersionKey", ...).
+    `code` is the chain's own error name where it has one ("WeightVecLengthIsLow", ...).
     """
 
     code: str
@@ -86,7 +111,14 @@ class WeightsUnreachable:
 
 
 WeightsOutcome = (
-    WeightsSet | WeightsCommitted | WeightsTooEarly | WeightsNotPermitted | WeightsRejected | WeightsUnreachable
+    WeightsSet
+    | WeightsCommitted
+    | WeightsTooEarly
+    | WeightsSealed
+    | WeightsOutdated
+    | WeightsNotPermitted
+    | WeightsRejected
+    | WeightsUnreachable
 )
 
 

@@ -24,12 +24,14 @@ _POOL_RACES = {
 async def submit(client: bt.Client, request: bt.Intent | bt.calls.Call, signer: Any) -> bt.ExtrinsicResult:
     """Sign, submit and wait for finality: an intent, or a bare call for what the SDK has no intent.
 
-    What the SDK refuses before signing is a failed result like the chain's own refusals; only a lost connection raises.
+    What the SDK refuses before signing is a failed result like the chain's own refusals; only a lost connection raises,
+    and ValueError where a success is said to be in no block.
     """
     try:
         if isinstance(request, bt.calls.Call):
-            return await client.submit_call(request, signer)
-        return await client.execute(request, signer)
+            result = await client.submit_call(request, signer)
+        else:
+            result = await client.execute(request, signer)
     except (bt.RpcConnectionError, bt.ConnectionNotReady):
         raise
     except bt.ChainError as error:
@@ -37,6 +39,9 @@ async def submit(client: bt.Client, request: bt.Intent | bt.calls.Call, signer: 
     except bt.BittensorError as error:
         refusal = bt.ChainError(str(error), code=bt.ErrorCode.INVALID_ARGUMENT)
         return bt.ExtrinsicResult(success=False, message=str(error), error=refusal)
+    if result.success and result.extrinsic_id is None:
+        raise ValueError("the extrinsic is said to have succeeded, and in no block")
+    return result
 
 
 def is_unconfirmed(result: bt.ExtrinsicResult) -> bool:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import bittensor as bt
 from bittensor.keyfiles import Keypair
 
-from ig_subnet.chain.commitments import commitment_info, readable_bytes
+from ig_subnet.chain.commitments import commitment_info
 from ig_subnet.chain.connection import Connection
-from ig_subnet.chain.errors import (
-    ChainAnswerError,
-    ChainUnavailable,
-    InvalidAddress,
-    InvalidWeights,
-    SubnetNotFound,
-    WalletError,
-)
-from ig_subnet.chain.interface import AxonEndpoint, Chain, Commitment, EpochTiming, MetagraphSnapshot, NeuronSnapshot
+from ig_subnet.chain.errors import ChainAnswerError, ChainUnavailable, InvalidAddress, SubnetNotFound, WalletError
+from ig_subnet.chain.interface import Chain, Commitment, EpochTiming, MetagraphSnapshot
 from ig_subnet.chain.outcomes import (
     AxonServed,
     AxonUnchanged,
@@ -42,21 +34,31 @@ from ig_subnet.chain.outcomes import (
     WeightsCommitted,
     WeightsNotPermitted,
     WeightsOutcome,
+    WeightsOutdated,
     WeightsRejected,
     WeightsSet,
     WeightsTooEarly,
     WeightsUnreachable,
 )
+from ig_subnet.chain.readings import (
+    U16_MAX,
+    SubtensorModule,
+    read_commitment,
+    read_epoch_timing,
+    read_metagraph,
+    read_sealed_weights,
+    read_uid,
+    read_weights,
+)
 from ig_subnet.chain.results import block_of, code_of, is_unconfirmed, reason_of, submit
 from ig_subnet.chain.wallets import Wallet
+from ig_subnet.chain.weights import WeightsRules, checked_weights, foreseen_refusal, read_weights_rules
 
 T = TypeVar("T")
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-SubtensorModule = bt.storage.SubtensorModule
 
 READ_SECONDS = 30.0  # the largest read, a metagraph of 256 neurons, takes 0.06 s from a node on this machine
 SUBMIT_SECONDS = 120.0  # ten blocks of finney; inclusion and finality take a few
-U16_MAX = 65535
 
 
 @asynccontextmanager
@@ -102,67 +104,41 @@ class SubtensorChain:
     # --- Reads ---
 
     async def block_number(self) -> int:
-        return await self._ask(lambda client: client.block())
+        return int(await self._ask(lambda client: client.block()))
 
     async def registered_uid(self, hotkey: str) -> int | None:
         _check_address(hotkey)
-        uid = await self._ask(lambda client: client.query(SubtensorModule.Uids, [self.netuid, hotkey]))
-        return None if uid is None else int(uid)
+        return await self._ask(lambda client: read_uid(client, self.netuid, hotkey))
 
     async def metagraph(self) -> MetagraphSnapshot:
-        async def read(client: bt.Client) -> tuple[Any, Any]:
-            view = await client.at()
-            return await asyncio.gather(
-                view.subnets.metagraph(self.netuid, commitments=False),
-                view.query(SubtensorModule.ValidatorTrust, [self.netuid]),
-            )
-
-        graph, validator_trust = await self._ask(read)
-        if graph is None:
+        snapshot = await self._ask(lambda client: read_metagraph(client, self.netuid))
+        if snapshot is None:
             raise SubnetNotFound(self.netuid, self._network)
-        trusts = [int(value) / U16_MAX for value in validator_trust or []]
-        trusts += [0.0] * (len(graph.neurons) - len(trusts))
-        neurons = tuple(_neuron(neuron, trust) for neuron, trust in zip(graph.neurons, trusts, strict=False))
-        return MetagraphSnapshot(netuid=self.netuid, block=graph.block, neurons=neurons)
+        return snapshot
 
     async def epoch_timing(self, uid: int | None) -> EpochTiming:
-        async def read(client: bt.Client) -> tuple[Any, ...]:
-            view = await client.at()
-            return view.block, *await asyncio.gather(
-                view.query(SubtensorModule.Tempo, [self.netuid]),
-                view.read("next_epoch_start_block", netuid=self.netuid),
-                view.query(SubtensorModule.LastEpochBlock, [self.netuid]),
-                view.query(SubtensorModule.LastUpdate, [self.netuid]),
-                view.query(SubtensorModule.WeightsSetRateLimit, [self.netuid]),
-            )
-
-        block, tempo, next_epoch, last_epoch, last_update, rate_limit = await self._ask(read)
-        if not tempo or next_epoch is None:
+        timing = await self._ask(lambda client: read_epoch_timing(client, self.netuid, uid))
+        if timing is None:
             raise SubnetNotFound(self.netuid, self._network)
-        known = uid is not None and uid < len(last_update or [])
-        return EpochTiming(
-            block=block,
-            tempo=int(tempo),
-            blocks_until_next_epoch=max(0, int(next_epoch) - block),
-            last_epoch_block=int(last_epoch or 0),
-            blocks_since_last_update=block - int(last_update[uid]) if known else None,
-            weights_rate_limit=int(rate_limit or 0),
-        )
+        return timing
 
     async def weights_on_chain(self) -> dict[int, dict[int, float]]:
-        rows = await self._ask(lambda client: client.read("weights", netuid=self.netuid))
-        return {uid: row for uid, row in rows.items() if row}
+        return await self._ask(lambda client: read_weights(client, self.netuid))
+
+    async def sealed_weights(self, hotkey: str) -> int | None:
+        _check_address(hotkey)
+        sealed = await self._ask(lambda client: read_sealed_weights(client, self.netuid, hotkey))
+        return max(sealed.values(), default=None)
 
     async def commitment_of(self, hotkey: str) -> Commitment | None:
         _check_address(hotkey)
-        found = await self._ask(lambda client: client.read("commitment", netuid=self.netuid, hotkey_ss58=hotkey))
-        return None if found is None else Commitment(readable_bytes(found.fields), found.block)
+        return await self._ask(lambda client: read_commitment(client, self.netuid, hotkey))
 
     # --- Writes ---
 
     async def set_weights(self, weights: Mapping[int, float], version_key: int) -> WeightsOutcome:
         hotkey = self._signing_hotkey()
-        checked = _checked_weights(weights)
+        checked = checked_weights(weights)
         try:
             async with self._submitting:
                 return await self._set_weights(checked, version_key, hotkey)
@@ -197,7 +173,7 @@ class SubtensorChain:
 
     async def _set_weights(self, weights: dict[int, float], version_key: int, hotkey: Keypair) -> WeightsOutcome:
         rules = await self._weights_rules(hotkey)
-        refusal = _foreseen_refusal(rules, set(weights), version_key, self.netuid)
+        refusal = foreseen_refusal(rules, set(weights), version_key, self.netuid)
         if refusal is not None:
             return refusal
         result = await self._submit(bt.SetWeights(netuid=self.netuid, weights=weights, version_key=version_key), hotkey)
@@ -211,18 +187,19 @@ class SubtensorChain:
         if error.code is bt.ErrorCode.RATE_LIMITED:
             # Something else has set weights with this hotkey since the rules were read.
             return WeightsTooEarly(max(1, (await self._weights_rules(hotkey)).blocks_to_wait))
+        if error.name == "IncorrectWeightVersionKey":  # raised since
+            return WeightsOutdated((await self._weights_rules(hotkey)).version_key, version_key)
         not_authorized = (bt.ErrorCode.NOT_REGISTERED, bt.ErrorCode.NOT_AUTHORIZED)
         if error.code in not_authorized or error.name == "NotEnoughStakeToSetWeights":
             return WeightsNotPermitted(reason_of(error))
         return WeightsRejected(code_of(error), reason_of(error))
 
     async def _serve_axon(self, address: IPAddress, port: int, hotkey: Keypair) -> ServeOutcome:
-        known, rate_limit, block = await self._ask(lambda client: _axon_rules(client, self.netuid, hotkey.ss58_address))
-        if known and (int(known["ip"]), int(known["port"])) == (int(address), port):
+        rules = await self._ask(lambda client: _axon_rules(client, self.netuid, hotkey.ss58_address))
+        if rules.published == (int(address), port):
             return AxonUnchanged()
-        wait = int(known["block"]) + rate_limit - block if known and known["block"] else 0
-        if wait > 0:
-            return ServeTooEarly(wait)
+        if rules.blocks_to_wait:
+            return ServeTooEarly(rules.blocks_to_wait)
         result = await self._submit(bt.ServeAxon(netuid=self.netuid, ip=str(address), port=port), hotkey)
         if result.success:
             return AxonServed(block_of(result), result.extrinsic_id)
@@ -231,7 +208,7 @@ class SubtensorChain:
         if result.error.code is bt.ErrorCode.NOT_REGISTERED:
             return ServeNotPermitted(reason_of(result.error))
         if result.error.code is bt.ErrorCode.RATE_LIMITED:
-            return ServeTooEarly(max(1, rate_limit))
+            return ServeTooEarly(max(1, rules.rate_limit))
         return ServeRejected(code_of(result.error), reason_of(result.error))
 
     async def _publish_commitment(self, call: bt.calls.Call, hotkey: Keypair) -> CommitmentOutcome:
@@ -253,8 +230,8 @@ class SubtensorChain:
             raise WalletError("this chain was opened without a wallet and only reads: pass one to open_chain")
         return self._wallet.hotkey
 
-    async def _weights_rules(self, hotkey: Keypair) -> _WeightsRules:
-        return await self._ask(lambda client: _weights_rules(client, self.netuid, hotkey.ss58_address))
+    async def _weights_rules(self, hotkey: Keypair) -> WeightsRules:
+        return await self._ask(lambda client: read_weights_rules(client, self.netuid, hotkey.ss58_address))
 
     async def _ask(self, operation: Callable[[bt.Client], Awaitable[T]]) -> T:
         return await self._connection.ask(operation, self._seconds)
@@ -271,114 +248,26 @@ def _check_address(address: str) -> None:
         raise InvalidAddress(address, str(error)) from error
 
 
-def _neuron(neuron: bt.MetagraphNeuron, validator_trust: float) -> NeuronSnapshot:
-    return NeuronSnapshot(
-        uid=neuron.uid,
-        hotkey=neuron.hotkey,
-        coldkey=neuron.coldkey,
-        stake=float(neuron.total_stake.amount),
-        validator_permit=neuron.validator_permit,
-        active=neuron.active,
-        last_update=neuron.last_update,
-        registered_at=neuron.block_at_registration,
-        axon=_endpoint(neuron.axon),
-        incentive=neuron.incentive,
-        dividends=neuron.dividends,
-        emission=float(neuron.emission.amount),
-        consensus=neuron.consensus,
-        trust=neuron.trust,
-        validator_trust=validator_trust,
-    )
-
-
-def _endpoint(axon: str | None) -> AxonEndpoint | None:
-    """From the SDK's "1.2.3.4:8091" or "[::1]:8091"."""
-    if axon is None:
-        return None
-    ip, _, port = axon.rpartition(":")
-    return AxonEndpoint(ip=ip.strip("[]"), port=int(port))
-
-
-# --- Weights ---
-
-
-@dataclass(frozen=True)
-class _WeightsRules:
-    """What decides, at one block, whether this hotkey may set weights now."""
-
-    uid: int | None
-    permitted: bool
-    blocks_to_wait: int
-    version_key: int
-    reveal_block: int
-
-
-async def _weights_rules(client: bt.Client, netuid: int, hotkey: str) -> _WeightsRules:
-    view = await client.at()
-    uid, permits, owner, last_update, rate_limit, version_key, tempo, period, next_epoch = await asyncio.gather(
-        view.query(SubtensorModule.Uids, [netuid, hotkey]),
-        view.query(SubtensorModule.ValidatorPermit, [netuid]),
-        view.query(SubtensorModule.SubnetOwnerHotkey, [netuid]),
-        view.query(SubtensorModule.LastUpdate, [netuid]),
-        view.query(SubtensorModule.WeightsSetRateLimit, [netuid]),
-        view.query(SubtensorModule.WeightsVersionKey, [netuid]),
-        view.query(SubtensorModule.Tempo, [netuid]),
-        view.query(SubtensorModule.RevealPeriodEpochs, [netuid]),
-        view.read("next_epoch_start_block", netuid=netuid),
-    )
-    last = int(last_update[uid]) if uid is not None and uid < len(last_update or []) else 0
-    return _WeightsRules(
-        uid=uid,
-        permitted=uid is not None and (owner == hotkey or bool(permits and uid < len(permits) and permits[uid])),
-        blocks_to_wait=max(0, last + int(rate_limit or 0) - view.block) if last else 0,
-        version_key=int(version_key or 0),
-        # A commit of this epoch is revealed when the epoch `period` later begins.
-        reveal_block=int(next_epoch or view.block) + (int(period or 1) - 1) * int(tempo or 0),
-    )
-
-
-def _checked_weights(weights: Mapping[int, float]) -> dict[int, float]:
-    for uid, weight in weights.items():
-        if not 0 <= uid <= U16_MAX:
-            raise InvalidWeights(f"uid {uid} is not a uid: pass 0 to {U16_MAX}")
-        if not math.isfinite(weight) or weight < 0:
-            raise InvalidWeights(f"the weight of uid {uid} is {weight}: pass finite numbers that are not negative")
-    checked = {int(uid): float(weight) for uid, weight in weights.items() if weight > 0}
-    if not checked:
-        raise InvalidWeights("no weight is above zero: there is nothing to set")
-    return checked
-
-
-def _foreseen_refusal(rules: _WeightsRules, weighted: set[int], version_key: int, netuid: int) -> WeightsOutcome | None:
-    """The refusals that the SDK does not foresee, or not with a number.
-
-    A commit with a stale version or without a permit would be accepted, and dropped in silence when it is revealed.
-    """
-    if rules.uid is None:
-        return WeightsNotPermitted(
-            f"this hotkey is not registered on subnet {netuid}; register it with `btcli subnets register`"
-        )
-    if version_key < rules.version_key:
-        return WeightsRejected(
-            "IncorrectWeightVersionKey",
-            f"the subnet requires version {rules.version_key}, this is {version_key}; update this software",
-        )
-    if rules.blocks_to_wait:
-        return WeightsTooEarly(rules.blocks_to_wait)
-    if not rules.permitted and weighted != {rules.uid}:
-        return WeightsNotPermitted(
-            f"uid {rules.uid} holds no validator permit on subnet {netuid}; stake more, permits are given at each epoch"
-        )
-    return None
-
-
 # --- Serving ---
 
 
-async def _axon_rules(client: bt.Client, netuid: int, hotkey: str) -> tuple[dict[str, Any] | None, int, int]:
-    """The endpoint on the chain, the serving rate limit, and the block they were read at."""
+@dataclass(frozen=True)
+class _AxonRules:
+    """The endpoint on the chain, as numbers, and when it may be changed."""
+
+    published: tuple[int, int] | None
+    rate_limit: int
+    blocks_to_wait: int
+
+
+async def _axon_rules(client: bt.Client, netuid: int, hotkey: str) -> _AxonRules:
     view = await client.at()
-    known, rate_limit = await asyncio.gather(
+    known, limit = await asyncio.gather(
         view.query(SubtensorModule.Axons, [netuid, hotkey]), view.query(SubtensorModule.ServingRateLimit, [netuid])
     )
-    return known, int(rate_limit or 0), view.block
+    rate_limit, changed = int(limit or 0), int(known["block"]) if known else 0
+    return _AxonRules(
+        published=(int(known["ip"]), int(known["port"])) if known else None,
+        rate_limit=rate_limit,
+        blocks_to_wait=max(0, changed + rate_limit - view.block) if changed else 0,
+    )

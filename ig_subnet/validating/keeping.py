@@ -12,9 +12,13 @@ AWAY_SECONDS = 5.0  # between two looks at a chain that does not answer
 
 
 class Keeper:
-    """Takes a step whenever it is time for one. `what` begins the sentence that says what has to wait for the chain."""
+    """Takes a step whenever it is time for one. `what` begins the sentence that says what has to wait for the chain.
+
+    `held_up_by` is what the last step failed for, or found no reason to do anything for.
+    """
 
     what: str
+    held_up_by: str = ""
 
     async def run(self) -> None:
         """Goes on until it is cancelled."""
@@ -29,6 +33,7 @@ class Keeper:
             return await self._step()
         except ChainError as error:
             logger.warning("{} to wait: {}", self.what, error)
+            self.held_up_by = str(error)
             return AWAY_SECONDS
 
     async def _step(self) -> float:

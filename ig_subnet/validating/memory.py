@@ -109,14 +109,29 @@ class Memory:
         return await self._thread.run(function, self._store)
 
     async def remember(
-        self, result: RoundResult, metagraph: MetagraphSnapshot, *, alpha: float, commitment: int | None = None
+        self,
+        result: RoundResult,
+        metagraph: MetagraphSnapshot,
+        *,
+        alpha: float,
+        absence_seconds: float = 0.0,
+        commitment: int | None = None,
     ) -> RoundRecord:
         """Moves the averages by the round's observations and writes all of it; the averages count once it is written.
 
-        `metagraph` is the one the miners were drawn from, `commitment` the number of the plan that is revealed with it.
+        `metagraph` is the one the miners were drawn from, `commitment` the number of the plan that is revealed with it;
+        `alpha` and `absence_seconds` as `moving_average.update` has them.
         """
         round_id = result.round.round_id
-        miners = update(self.miners, registrations_of(metagraph), result.observations, alpha=alpha, round_id=round_id)
+        miners = update(
+            self.miners,
+            registrations_of(metagraph),
+            result.observations,
+            alpha=alpha,
+            round_id=round_id,
+            now=result.round.finished_at,
+            absence_seconds=absence_seconds,
+        )
         record = RoundRecord(
             result.round,
             result.prompts,

@@ -55,11 +55,16 @@ class Planner:
             committed = None
         return committed or await self._commit(miners, block)
 
+    def sample(self, miners: Collection[str], round_id: int, secret: bytes) -> list[str]:
+        """Who of the miners, by hotkey, is asked in the round with this secret."""
+        last_asked = {hotkey: miner.last_round for hotkey, miner in self._memory.miners.items()}
+        return choose_miners(miners, self._sample_size, secret, round_id=round_id, last_asked=last_asked)
+
     async def _commit(self, miners: Collection[str], block: int) -> CommittedPlan:
         round_id = await self._memory.next_round_id()
         secret = round_secret(self._seed, round_id, await self._memory.next_commitment())
         try:
-            plan = await self._draw(round_id, secret, choose_miners(miners, self._sample_size, secret))
+            plan = await self._draw(round_id, secret, self.sample(miners, round_id, secret))
         except ValidatingError:
             raise
         except Exception as error:

@@ -8,12 +8,15 @@ experiments, since it can be foreseen.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from ig_subnet.chain.interface import MetagraphSnapshot
+from ig_subnet.chain.interface import MetagraphSnapshot, NeuronSnapshot
 from protocol import Target
+
+PATIENCE = 4  # turns: so long after the last time a miner waits at most; 1 in 55 waits longer by chance alone (exp(-4))
 
 
 @dataclass(frozen=True)
@@ -33,26 +36,42 @@ def round_secret(seed: int | None, round_id: int, commitment: int) -> bytes:
 def miners_of(metagraph: MetagraphSnapshot, own_hotkey: str, observed: Container[str]) -> dict[str, Miner]:
     """Who can be asked, keyed by hotkey: everyone but this validator that serves an axon and does not validate itself.
 
-    A permit alone makes no validator, since miners come by one with the stake they earn: having set weights does. Who
-    was `observed` before is asked in any case, so that neither setting weights nor withdrawing freezes an average.
+    Who was `observed` before is asked in any case, so that neither setting weights nor withdrawing freezes an average.
     """
     miners = {}
     for neuron in metagraph.neurons:
-        validates = neuron.validator_permit and neuron.last_update > neuron.registered_at
-        serves = neuron.axon is not None and not validates
+        serves = neuron.axon is not None and not validates(neuron)
         if neuron.hotkey != own_hotkey and (serves or neuron.hotkey in observed):
             target = Target(neuron.hotkey, neuron.axon.ip, neuron.axon.port) if neuron.axon is not None else None
             miners[neuron.hotkey] = Miner(neuron.hotkey, neuron.uid, target)
     return miners
 
 
-def choose_miners(hotkeys: Iterable[str], size: int | None, secret: bytes) -> list[str]:
-    """`size` of the hotkeys (all of them for None, or where there are fewer), each with the same chance.
+def validates(neuron: NeuronSnapshot) -> bool:
+    """Whether it is a validator: a permit alone makes none, since miners earn one with stake; setting weights does."""
+    return neuron.validator_permit and neuron.last_update > neuron.registered_at
 
-    The order of the input and how often a hotkey is in it do not matter.
+
+def choose_miners(
+    hotkeys: Iterable[str], size: int | None, secret: bytes, *, round_id: int, last_asked: Mapping[str, int]
+) -> list[str]:
+    """`size` of the hotkeys for this round; all of them, shuffled, for None or where there are fewer.
+
+    Each has the same chance, whenever it was asked last, so that nobody who was just asked can rest. But those who were
+    never asked come before all others, and then those whose `last_asked` round is `PATIENCE` turns ago (a turn is the
+    rounds that it takes to ask everyone once), longest first: so nobody waits more than `PATIENCE` + 1 turns for
+    as long as the miners are the same. The order of the input and how often a hotkey is in it do not matter.
     """
     shuffled = sorted(set(hotkeys), key=lambda hotkey: _digest(secret, "miner", hotkey))
-    return shuffled if size is None else shuffled[:size]
+    if size is None or size >= len(shuffled):
+        return shuffled
+    longest = PATIENCE * math.ceil(len(shuffled) / size)
+
+    def last_if_overdue(hotkey: str) -> float:
+        last = last_asked.get(hotkey, 0)
+        return last if round_id - last >= longest or not last else math.inf
+
+    return sorted(shuffled, key=last_if_overdue)[:size]  # a stable order: the others stay shuffled
 
 
 def miner_seed(secret: bytes, hotkey: str, position: int) -> int:

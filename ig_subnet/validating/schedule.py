@@ -7,6 +7,9 @@ from ig_subnet.chain.interface import EpochTiming
 SHORTEST_WINDOW = 5  # blocks; an extrinsic is in the chain after one or two
 WINDOW_SHARE = 10  # of a tempo: 36 of 360 blocks, 7 minutes, are room for a node that is away for a while
 
+ALARM_TEMPOS = 3  # without success: two may be a node's upgrade or a busy chain, and a validator loses its dividends
+TEMPO_SECONDS = 360 * 12.0  # of finney, until the chain has said what it is
+
 SHORTEST_WAIT = 0.5  # seconds
 LONGEST_WAIT = 60.0  # seconds: the subnet's owner may change tempo and rate limit meanwhile
 
@@ -54,3 +57,40 @@ class BlockPace:
     def seconds(self, blocks: int) -> float:
         """How long to sleep before another look, `blocks` ahead of time: half the way, so that no error adds up."""
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, blocks * self.seconds_per_block / 2))
+
+
+class Lateness:
+    """For how many tempos no weights were set: by the chain's blocks up to the last look at it, by the clock since.
+
+    Where an `epoch_length`, the rate limit or the wait for a reveal is longer than a tempo, that takes its place. A
+    hotkey that is not registered is late from the start or from the last weights that were seen.
+    """
+
+    def __init__(self, at: float, epoch_length: int | None) -> None:
+        """`at`: seconds of a clock that only goes forward, as in the other methods."""
+        self._epoch_length = epoch_length
+        self._seen_at, self._tempos = at, 0.0
+        self._tempo_seconds = TEMPO_SECONDS
+        self._told = 0
+
+    def observe(self, at: float, timing: EpochTiming, seconds_per_block: float) -> None:
+        """Takes in what the chain says."""
+        blocks = max(timing.tempo * max(1, timing.reveal_epochs), timing.weights_rate_limit, self._epoch_length or 0)
+        since = timing.blocks_since_last_update
+        self._tempos = self.tempos(at) if since is None else since / blocks
+        self._seen_at, self._tempo_seconds = at, blocks * seconds_per_block
+
+    def succeeded(self, at: float) -> None:
+        """Weights have just been set or committed."""
+        self._seen_at, self._tempos, self._told = at, 0.0, 0
+
+    def tempos(self, at: float) -> float:
+        """How many tempos without success."""
+        return self._tempos + (at - self._seen_at) / self._tempo_seconds
+
+    def alarm_is_due(self, at: float) -> bool:
+        """Whether to raise an alarm now: once after `ALARM_TEMPOS`, and again for every so many more."""
+        alarms = int(self.tempos(at) / ALARM_TEMPOS)
+        due = alarms > self._told
+        self._told = alarms
+        return due

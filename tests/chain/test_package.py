@@ -55,6 +55,9 @@ def test_every_outcome_is_a_line_that_says_all_it_knows(outcomes: object) -> Non
     known = {
         "block": 123,
         "reveal_block": 456,
+        "committed": 400,
+        "required": 1020,
+        "version": 1010,
         "blocks": 7,
         "extrinsic": "123-0001",
         "reason": "because",

@@ -20,7 +20,9 @@ from ig_subnet.chain import (
     WalletError,
     WeightsCommitted,
     WeightsNotPermitted,
+    WeightsOutdated,
     WeightsRejected,
+    WeightsSealed,
     WeightsSet,
     WeightsTooEarly,
     open_chain,
@@ -50,6 +52,7 @@ class TestReads:
         assert (validator.last_update, validator.registered_at, validator.active, validator.axon) == (11, 0, True, None)
         assert metagraph.by_hotkey(miner.hotkey) is miner
         assert metagraph.by_hotkey("nobody") is None
+        assert metagraph.owner_hotkey == wallet("//CharliesHotkey").hotkey_address
 
     async def test_uids_and_blocks(self, node, wallet) -> None:
         async with open_chain(node.endpoint, 1, None) as chain:
@@ -57,7 +60,7 @@ class TestReads:
             assert await chain.registered_uid(wallet(MINER).hotkey_address) == 1
             assert await chain.registered_uid(wallet(STRANGER).hotkey_address) is None
 
-    async def test_epoch_timing(self, node) -> None:
+    async def test_epoch_timing(self, node, wallet) -> None:
         await node.produce_block(3)
         async with open_chain(node.endpoint, 1, None) as chain:
             expected = EpochTiming(
@@ -70,6 +73,7 @@ class TestReads:
             )
             assert await chain.epoch_timing(1) == expected
             assert (await chain.epoch_timing(None)).blocks_since_last_update is None
+            assert await chain.sealed_weights(wallet(VALIDATOR).hotkey_address) is None
             assert (await chain.epoch_timing(77)).blocks_since_last_update is None
 
     async def test_weights_on_chain_are_shares(self, node, wallet) -> None:
@@ -144,9 +148,8 @@ class TestSetWeights:
             await node.produce_block(10)
             async with open_chain(node.endpoint, 1, wallet(VALIDATOR)) as chain:
                 outcome = await chain.set_weights({1: 1.0}, 1010)
-                assert outcome == WeightsRejected(
-                    "IncorrectWeightVersionKey", "the subnet requires version 1020, this is 1010; update this software"
-                )
+                assert outcome == WeightsOutdated(required=1020, version=1010)
+                assert str(outcome) == "the subnet requires version 1020, this is 1010: update this software"
                 assert isinstance(await chain.set_weights({1: 1.0}, 1020), WeightsSet)
 
     async def test_fewer_than_the_subnet_demands(self, genesis, wallet) -> None:
@@ -197,18 +200,24 @@ class TestSetWeights:
             async with open_chain(node.endpoint, 1, wallet(VALIDATOR)) as chain:
                 outcome = await chain.set_weights({1: 1.0}, 0)
                 assert outcome == WeightsCommitted(reveal_block=30, extrinsic="13-0001")
+                assert (await chain.epoch_timing(0)).reveal_epochs == 2
                 node.reveal(wallet(VALIDATOR).hotkey_address, 1, [1], [65535])
-                await node.produce_block(30 - 1 - node.block_number)
-                assert await chain.weights_on_chain() == {}
+                for epoch in (2, 3):
+                    await node.produce_block(10 * epoch - 1 - node.block_number)
+                    assert await chain.weights_on_chain() == {}
+                    assert await chain.sealed_weights(wallet(VALIDATOR).hotkey_address) == 13
+                    assert await chain.set_weights({2: 1.0}, 0) == WeightsSealed(13, 30), "no second commit"
                 await node.produce_block(1)
                 assert await chain.weights_on_chain() == {0: {1: 1.0}}
+                assert await chain.sealed_weights(wallet(VALIDATOR).hotkey_address) is None
+                assert await chain.set_weights({2: 1.0}, 0) == WeightsCommitted(50, "31-0001")
 
     async def test_a_commit_that_would_be_dropped_is_refused(self, genesis, wallet) -> None:
         hyperparameters = {"commit_reveal_weights_enabled": True, "weights_version": 7}
         async with LocalNode(genesis=genesis(**hyperparameters), instant_seal=True) as node:
             await node.produce_block(10)
             async with open_chain(node.endpoint, 1, wallet(VALIDATOR)) as chain:
-                assert isinstance(await chain.set_weights({1: 1.0}, 6), WeightsRejected)
+                assert await chain.set_weights({1: 1.0}, 6) == WeightsOutdated(7, 6)
             async with open_chain(node.endpoint, 1, wallet(MINER)) as chain:
                 assert isinstance(await chain.set_weights({0: 1.0}, 7), WeightsNotPermitted)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ig_subnet.validating.moving_average import Registration, average_of, update
+from ig_subnet.validating.moving_average import Registration, average_of, registered, update
 from ig_subnet.validating.records import MinerRow
 
 incentives = st.floats(0, 1)
@@ -81,6 +82,35 @@ def test_who_takes_over_a_uid_inherits_nothing_and_who_is_gone_is_dropped() -> N
     miners = update({"a": old}, newcomer, {"c": 0.1}, alpha=0.1, round_id=31)
     assert miners.keys() == {"c"}
     assert average_of(miners["c"]) == pytest.approx(0.1)
+
+
+def test_who_is_absent_is_kept_for_a_while_and_comes_back_as_it_was() -> None:
+    here = update({}, REGISTERED, {"a": 0.9, "b": 0.5}, alpha=0.1, round_id=1, now=100.0)
+    only_b = {"b": REGISTERED["b"]}
+    gone = update(here, only_b, {"b": 0.4}, alpha=0.1, round_id=2, now=200.0, absence_seconds=60.0)
+    assert gone["a"] == replace(here["a"], absent_since=200.0)
+    still_gone = update(gone, only_b, {"b": 0.4}, alpha=0.1, round_id=3, now=259.0, absence_seconds=60.0)
+    assert still_gone["a"] == gone["a"], "absence counts from its beginning"
+    assert registered(still_gone, only_b).keys() == {"b"}, "and earns nothing"
+    back = update(still_gone, REGISTERED, {"b": 0.4}, alpha=0.1, round_id=4, now=1000.0, absence_seconds=60.0)
+    assert back["a"] == here["a"]
+    dropped = update(still_gone, only_b, {"b": 0.4}, alpha=0.1, round_id=4, now=260.0, absence_seconds=60.0)
+    assert dropped.keys() == {"b"}
+    anew = {**REGISTERED, "a": Registration(1, 300)}
+    assert update(still_gone, anew, alpha=0.1, now=259.0, absence_seconds=60.0).keys() == {"b"}
+
+
+def test_the_age_of_an_average_is_known() -> None:
+    miners = update({}, REGISTERED, {"a": 0.9, "b": 0.5}, alpha=0.1, round_id=1, now=100.0)
+    miners = update(miners, REGISTERED, {"b": 0.5}, alpha=0.1, round_id=2, now=160.0)
+    assert {hotkey: miner.observed_at for hotkey, miner in miners.items()} == {"a": 100.0, "b": 160.0}
+
+
+@given(observations=st.lists(incentives, min_size=1, max_size=50), alpha=alphas)
+def test_the_squares_are_averaged_as_the_observations_are(observations: list[float], alpha: float) -> None:
+    miner = after(observations, alpha)
+    of_squares = after([observation**2 for observation in observations], alpha)
+    assert miner.squares == pytest.approx(of_squares.accumulator, rel=1e-9, abs=1e-12)
 
 
 def test_the_averages_that_were_passed_in_are_not_changed() -> None:

@@ -2,42 +2,88 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ig_subnet.chain import AxonEndpoint, MetagraphSnapshot, NeuronSnapshot
-from ig_subnet.validating.sampling import choose_miners, derived_seed, miner_seed, miners_of, round_secret
+from ig_subnet.validating.sampling import (
+    PATIENCE,
+    choose_miners,
+    derived_seed,
+    miner_seed,
+    miners_of,
+    round_secret,
+)
 from protocol import Target
 
 hotkeys = st.lists(st.text("abcdef", min_size=1, max_size=4), max_size=30)
 secrets = st.binary(min_size=32, max_size=32)
 
 
-@given(hotkeys=hotkeys, size=st.integers(1, 40), secret=secrets)
-def test_a_sample_is_of_the_size_asked_and_without_repeats(hotkeys: list[str], size: int, secret: bytes) -> None:
-    chosen = choose_miners(hotkeys, size, secret)
+last_rounds = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(1, 99), max_size=30)
+
+
+@given(hotkeys=hotkeys, size=st.integers(1, 40), secret=secrets, last=last_rounds)
+def test_a_sample_is_of_the_size_asked_and_without_repeats(
+    hotkeys: list[str], size: int, secret: bytes, last: dict[str, int]
+) -> None:
+    chosen = choose_miners(hotkeys, size, secret, round_id=100, last_asked=last)
     assert len(chosen) == len(set(chosen)) == min(size, len(set(hotkeys)))
     assert set(chosen) <= set(hotkeys)
-    assert set(choose_miners(hotkeys, None, secret)) == set(hotkeys)
+    assert set(choose_miners(hotkeys, None, secret, round_id=100, last_asked=last)) == set(hotkeys)
 
 
-@given(hotkeys=hotkeys, size=st.integers(1, 40), secret=secrets, shuffle=st.randoms(use_true_random=False))
-def test_neither_order_nor_repetition_changes_a_sample(hotkeys: list[str], size: int, secret: bytes, shuffle) -> None:
+@given(
+    hotkeys=hotkeys,
+    size=st.integers(1, 40),
+    secret=secrets,
+    last=last_rounds,
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_neither_order_nor_repetition_changes_a_sample(
+    hotkeys: list[str], size: int, secret: bytes, last: dict[str, int], shuffle
+) -> None:
     other = hotkeys * 2
     shuffle.shuffle(other)
-    assert choose_miners(other, size, secret) == choose_miners(hotkeys, size, secret)
-
-
-def test_every_miner_is_asked_equally_often() -> None:
-    """4,800 of 12,000 draws a miner are expected; five standard deviations are 268."""
-    miners = [f"miner {number}" for number in range(10)]
-    counts = Counter(
-        chosen for number in range(12_000) for chosen in choose_miners(miners, 4, round_secret(1, number, number))
+    assert choose_miners(other, size, secret, round_id=100, last_asked=last) == choose_miners(
+        hotkeys, size, secret, round_id=100, last_asked=last
     )
-    assert all(abs(counts[miner] - 4800) < 268 for miner in miners)
+
+
+def rounds_of(miners: int, size: int, rounds: int, seed: int) -> list[list[str]]:
+    """Who is asked in one round after the other."""
+    hotkeys, last_asked, samples = [f"miner {number}" for number in range(miners)], {}, []
+    for round_id in range(1, rounds + 1):
+        secret = round_secret(seed, round_id, round_id)
+        samples.append(choose_miners(hotkeys, size, secret, round_id=round_id, last_asked=last_asked))
+        last_asked |= dict.fromkeys(samples[-1], round_id)
+    return samples
+
+
+@settings(max_examples=40)
+@given(miners=st.integers(1, 40), size=st.integers(1, 40), seed=st.integers(0, 2**32))
+def test_nobody_waits_longer_than_it_is_promised_and_newcomers_come_first(miners: int, size: int, seed: int) -> None:
+    turn = math.ceil(miners / size)
+    last: dict[str, int] = {}
+    for round_id, sample in enumerate(rounds_of(miners, size, 12 * turn, seed), start=1):
+        assert all(round_id - last.get(hotkey, 0) <= (PATIENCE + 1) * turn for hotkey in sample)
+        last |= dict.fromkeys(sample, round_id)
+        assert len(last) == min(miners, size * round_id), "everyone once before anyone twice"
+    assert all(12 * turn - seen <= (PATIENCE + 1) * turn for seen in last.values())
+
+
+def test_every_miner_is_asked_equally_often_and_having_been_asked_tells_nothing() -> None:
+    """1,600 of 4,000 draws a miner are expected; five standard deviations are 155."""
+    samples = rounds_of(10, 4, 4_000, seed=1)
+    counts = Counter(hotkey for sample in samples for hotkey in sample)
+    assert len(counts) == 10 and all(abs(count - 1600) < 155 for count in counts.values())
+    again = [hotkey in later for sample, later in itertools.pairwise(samples) for hotkey in sample]
+    assert abs(sum(again) / len(again) - 0.4) < 0.02, "no rest after a query"
 
 
 @given(secret=secrets, hotkey=st.text("abc", min_size=1), position=st.integers(0, 63))
