@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from .synapse import check_characters
 
 __all__ = [
+    "MAX_INTEGER",
     "MAX_ROUNDS",
     "MAX_TEXT",
     "RECORD_PATH",
@@ -36,9 +37,13 @@ MAX_ROUNDS = 32
 MAX_TEXT = 2048
 """Characters of any text in a record. A prompt has 1,024 at most; what a chain says may be longer, and is cut."""
 
+MAX_INTEGER = 2**53 - 1
+"""The largest whole number in a record or a request for one: what every JSON reader keeps exactly."""
+
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_characters)]
 Unit = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+RoundId = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 
 
 class _Model(BaseModel):
@@ -50,7 +55,7 @@ class RecordSynapse(_Model):
 
     rounds: int = Field(default=8, ge=1, le=MAX_ROUNDS)
     """The newest rounds that the caller was asked in, at most so many."""
-    before_round: int | None = Field(default=None, ge=1)
+    before_round: RoundId | None = None
     """Only rounds before this one; None begins with the newest. `MinerRecord.older` leads on."""
     deadline_seconds: float = Field(default=30.0, gt=0, le=60)
     """How long the miner waits for the complete answer, from opening the connection."""
@@ -113,7 +118,7 @@ class AnswerRecord(_Model):
 class MinerRoundRecord(_Model):
     """One round that the caller was asked in."""
 
-    round_id: int = Field(ge=1)
+    round_id: RoundId
     started_at: float
     finished_at: float
     block: Count
@@ -130,7 +135,7 @@ class StandingRecord(_Model):
     uid: Count
     registered_at: Count
     """The block of its registration: another registration is another miner, and starts anew."""
-    observations: int = Field(ge=1)
+    observations: int = Field(ge=1, le=MAX_INTEGER)
     last_round: Count
     observed_at: float
     """When it was last observed; 0 where that is not known."""
@@ -181,7 +186,7 @@ class MinerRecord(_Model):
     """None before the first observation, and after the caller was dropped."""
     rounds: tuple[MinerRoundRecord, ...] = Field(max_length=MAX_ROUNDS)
     """Newest first, without gaps: every round that the caller was asked in and that is still kept."""
-    older: int | None = Field(ge=1)
+    older: RoundId | None
     """`before_round` of the next request, which leads on to older rounds; None where there are none."""
     weights: tuple[WeightRecord, ...] = Field(max_length=16)
     """The newest attempts, newest first."""
