@@ -1,0 +1,123 @@
+"""What an adversary is, and what the hotkeys of one owner share."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+from PIL import Image
+
+from protocol import GeneratedImage, TextToImageSynapse
+
+if TYPE_CHECKING:
+    from adversaries.experts import Climbable
+    from ig_subnet.mining.generators import Generator
+    from ig_subnet.rewards.mixture import Mixture
+
+SECONDS_PER_STEP = 0.02  # of the injected clock, for one sampling step of an answer
+ACCOMPLICE_STEPS = 20
+COPY_SECONDS = 1.5 * ACCOMPLICE_STEPS * SECONDS_PER_STEP  # an answer that had to wait for the accomplice's
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The images of one answer, and how many seconds after the query they arrive. No images: it stays silent."""
+
+    images: tuple[GeneratedImage, ...]
+    seconds: float
+
+
+SILENT = Answer((), 0.0)
+
+
+class Adversary(Protocol):
+    """A hotkey's way to answer; `synapse` is the query that this hotkey got. Also that of honest miners."""
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer: ...
+
+
+@dataclass
+class Lab:
+    """What all hotkeys of one owner share: a model, the public experts, one thread for both, and a board of answers.
+
+    `mixture` scores as the validator does, `climbable` are the same experts with gradients, by name.
+    """
+
+    generator: Generator
+    mixture: Mixture
+    climbable: Mapping[str, Climbable]
+    board: Board = field(default_factory=lambda: Board())
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "lab"))
+
+    async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """What `function` returns, run on the lab's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **named))
+
+    async def generate(self, synapse: TextToImageSynapse, steps: int) -> list[Image.Image]:
+        """Honest work: an image for each seed that was asked for."""
+        seeds = [synapse.seed_of(number) for number in range(synapse.num_images)]
+        size = synapse.width, synapse.height
+        images = await self.run(self.generator.generate, synapse.prompt, "", *size, seeds, steps)
+        return [image for image in images if image is not None]
+
+    async def best(self, prompt: str, draws: Sequence[Sequence[Image.Image]]) -> list[Image.Image]:
+        """Of each image of an answer the draw that the public experts like best; `draws` are whole answers."""
+        flat = [image for draw in draws for image in draw]
+        marks = (await self.run(self.mixture.score, flat, prompt)).incentive.view(len(draws), -1)
+        return [draws[int(marks[:, number].argmax())][number] for number in range(marks.shape[1])]
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Board:
+    """Answers that one hotkey leaves for the others of its owner, by prompt, in the order they were made."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, list[Image.Image]] = {}
+        self._posted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def post(self, prompt: str, images: Sequence[Image.Image]) -> None:
+        """Leaves the images that a hotkey answers `prompt` with."""
+        self.images[prompt] = list(images)
+        self._posted[prompt].set()
+
+    async def answer_to(self, prompt: str) -> list[Image.Image]:
+        """The images for the prompt, as soon as they are there."""
+        await self._posted[prompt].wait()
+        return self.images[prompt]
+
+
+def encoded(synapse: TextToImageSynapse, images: Sequence[Image.Image], model: str = "") -> tuple[GeneratedImage, ...]:
+    """The images, as PNG, as an answer to the synapse with its seeds."""
+    answer = []
+    for number, image in enumerate(images):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        answer.append(
+            GeneratedImage("png", synapse.width, synapse.height, synapse.seed_of(number), model, file.getvalue())
+        )
+    return tuple(answer)
+
+
+@dataclass
+class Honest:
+    """Honest work with `steps` sampling steps. With `posts`, its other hotkeys are shown every answer."""
+
+    lab: Lab
+    steps: int
+    posts: bool = False
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        images = await self.lab.generate(synapse, self.steps)
+        if self.posts:
+            self.lab.board.post(synapse.prompt, images)
+        return Answer(encoded(synapse, images, self.lab.generator.name), self.steps * SECONDS_PER_STEP)

@@ -1,0 +1,117 @@
+"""Adversaries that live on the answers of others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from adversaries.answers import COPY_SECONDS, SECONDS_PER_STEP, Answer, Honest, Lab, encoded
+from protocol import TextToImageSynapse
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+DRAWS = 6  # changes of an image that compete
+
+
+def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Up to a tenth cut away at each side, and the rest enlarged again."""
+    left, top, right, bottom = rng.uniform(0.02, 0.1, 4)
+    box = left * image.width, top * image.height, (1 - right) * image.width, (1 - bottom) * image.height
+    return image.resize(image.size, Image.Resampling.BICUBIC, box)
+
+
+def flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Mirrored, left to right or upside down."""
+    return image.transpose(rng.choice([Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM]))
+
+
+def noise(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Gaussian noise of 6 levels."""
+    return _from_floats(np.asarray(image, np.float32) + rng.normal(0, 6, (image.height, image.width, 3)))
+
+
+def drift(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Each channel up to a tenth brighter or darker, and up to 8 levels off."""
+    return _from_floats(np.asarray(image, np.float32) * rng.uniform(0.9, 1.1, 3) + rng.uniform(-8, 8, 3))
+
+
+def reencode(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Through a JPEG of a quality from 75 to 95, its colours at full size."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(75, 96)), subsampling=0)
+    return Image.open(file).convert("RGB")
+
+
+def everything(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """All of these, one after the other; mirrored every second time."""
+    for change in (crop, drift, noise, reencode):
+        image = change(image, rng)
+    return flip(image, rng) if rng.random() < 0.5 else image
+
+
+def _from_floats(pixels: NDArray[np.floating]) -> Image.Image:
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+CHANGES: dict[str, Change] = {change.__name__: change for change in (crop, flip, noise, drift, reencode, everything)}
+
+
+async def changed(
+    lab: Lab, images: Sequence[Image.Image], synapse: TextToImageSynapse, change: Change | None
+) -> list[Image.Image]:
+    """The images, each with the one of `DRAWS` changes that the experts like best for the prompt; or as they are."""
+    if change is None:
+        return list(images)
+    rng = np.random.default_rng(synapse.seed)
+    return await lab.best(synapse.prompt, [[change(image, rng) for image in images] for _ in range(DRAWS)])
+
+
+@dataclass
+class Copy:
+    """Another hotkey's answer to the same prompt, as it is or with a change; it comes a moment later."""
+
+    lab: Lab
+    change: Change | None = None
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        images = await self.lab.board.answer_to(synapse.prompt)
+        return Answer(encoded(synapse, await changed(self.lab, images, synapse, self.change)), COPY_SECONDS)
+
+
+@dataclass
+class Replay:
+    """The accomplice's old answer to the prompt most like this one; honest work before there is any."""
+
+    lab: Lab
+    honest: Honest
+    change: Change | None = None
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        await self.lab.board.answer_to(synapse.prompt)  # so that all answers before this one are there
+        old = [prompt for prompt in self.lab.board.images if prompt != synapse.prompt]
+        if not old:
+            return await self.honest.answer(synapse)
+        nearest = max(old, key=lambda prompt: likeness(prompt, synapse.prompt))
+        images = await changed(self.lab, self.lab.board.images[nearest], synapse, self.change)
+        return Answer(encoded(synapse, images), SECONDS_PER_STEP)
+
+
+class Middleman:
+    """Passes its queries on to an honest miner, in its own name, and that miner's answers back.
+
+    How the miner is reached, and whether it answers, is a matter of where it is played: `answer` is never called.
+    """
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        raise NotImplementedError
+
+
+def likeness(one: str, other: str) -> float:
+    """Share of pairs of neighbouring words that two prompts have in common, in [0, 1]."""
+    pairs = [set(zip(text.split(), text.split()[1:], strict=False)) for text in (one, other)]
+    return len(pairs[0] & pairs[1]) / max(1, len(pairs[0] | pairs[1]))

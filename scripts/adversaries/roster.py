@@ -1,0 +1,112 @@
+"""Who takes part: honest miners, every attack with what should stop it, and what it may earn at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adversaries.answers import ACCOMPLICE_STEPS, Adversary, Honest, Lab
+from adversaries.ascent import MIXTURE, START_STEPS, Ascent, Goal
+from adversaries.copies import CHANGES, Copy, Middleman, Replay, everything
+from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Missing, Noise, Slow
+
+HONEST_STEPS = (20, 8, 4, 2)
+SYBIL_STEPS = 4
+CHEATING = 0.2  # of what the best honest miner earns: the most that cheating may
+VICTIM = "honest--20-steps"  # the miner whom the middleman asks
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table. `hotkeys` of one owner answer alike; `stopped_by` is what should stop it.
+
+    `goal` is the most it may earn as a ratio to the best honest miner: None where nothing is to stop it, or where that
+    is the share of queries it `answers`.
+    """
+
+    attack: str
+    adversary: Adversary
+    stopped_by: str = ""
+    goal: float | None = None
+    hotkeys: int = 1
+    honest: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Of its hotkeys, in characters that a wallet's name may have."""
+        plain = "".join(c if c.isalnum() else "-" for c in self.attack)
+        return [plain] if self.hotkeys == 1 else [f"{plain}-{number}" for number in range(1, self.hotkeys + 1)]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of it is played: hotkeys of one owner, and whether every ascent or a choice of them."""
+
+    sybils: int
+    every_ascent: bool
+
+
+QUICK, FULL = Size(12, False), Size(24, True)
+
+
+def honest_miners(lab: Lab) -> list[Contestant]:
+    """Those whose best is the measure of all."""
+    return [Contestant(f"honest, {steps} steps", Honest(lab, steps), honest=True) for steps in HONEST_STEPS]
+
+
+def attackers(lab: Lab, size: Size) -> list[Contestant]:
+    """Every attack of one owner; the accomplice, whose answers others copy, does honest work."""
+    accomplice = Honest(lab, ACCOMPLICE_STEPS, posts=True)
+    return [
+        Contestant("noise", Noise(), "experts", CHEATING),
+        Contestant("one image for every prompt", FixedImage(lab), "duplicates", CHEATING),
+        Contestant("one image, distorted each time", FixedImage(lab, everything), "history, alignment", CHEATING),
+        Contestant("prompt drawn as text", DrawnText(lab), "experts, alignment", CHEATING),
+        Contestant("accomplice (honest work)", accomplice),
+        Contestant("copy of the accomplice", Copy(lab), "duplicates", CHEATING),
+        *(
+            Contestant(f"near-duplicate: {name}", Copy(lab, change), "duplicates", CHEATING)
+            for name, change in CHANGES.items()
+        ),
+        Contestant("replay", Replay(lab, Honest(lab, ACCOMPLICE_STEPS)), "history, alignment", CHEATING),
+        Contestant(
+            "replay, distorted", Replay(lab, Honest(lab, ACCOMPLICE_STEPS), everything), "history, alignment", CHEATING
+        ),
+        Contestant("middleman", Middleman(), "the honest miner's permits", CHEATING),
+        *(
+            Contestant(f"{fault} files", Malformed(lab, fault), "decoder", CHEATING)
+            for fault in ("oversized", "truncated", "bomb", "mislabelled")
+        ),
+        *ascents(lab, size),
+        Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0"),
+        Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0"),
+        Contestant("slow but in time", Slow(Honest(lab, 20))),
+        Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils),
+        Contestant("copies under many hotkeys", Copy(lab, everything), "duplicates", CHEATING, hotkeys=size.sybils),
+    ]
+
+
+def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
+    """Gradient ascent on each expert and on the mixture, from noise and from cheap images, which also go untouched."""
+    yield Contestant(f"{START_STEPS} step, untouched", Honest(lab, START_STEPS))
+    everything = [
+        (target, through, from_noise)
+        for target in (*lab.climbable, MIXTURE)
+        for through in (False, True)
+        for from_noise in (False, True)
+    ]
+    chosen = [
+        ("image_reward", False, False),
+        ("clip_aesthetic", False, True),
+        ("pick_score", False, True),
+        ("pick_score", True, False),
+        ("hps_v2", False, False),
+        (MIXTURE, False, False),
+    ]
+    for target, through, from_noise in everything if size.every_ascent else chosen:
+        yield Contestant(
+            f"ascent on {target} from {'noise' if from_noise else 'a cheap image'}" + ", robust" * through,
+            Ascent(lab, Goal(target, through), from_noise),
+            "experts" if target == MIXTURE else "robust scores, trust, alignment",
+            None if target == MIXTURE else CHEATING,
+        )
