@@ -96,11 +96,12 @@ class Retention:
                 rounds += 1
             saved = await asyncio.to_thread(SavedImages.in_folder, self.images)
             while await self.memory.with_store(ScoreStore.size) + saved.size(images_from) > limit:
-                oldest = await self.memory.with_store(partial(ScoreStore.oldest_round, detailed=True))
-                if oldest is not None and images_from < oldest.started_at - TICK_SECONDS:
-                    images_from = oldest.started_at - TICK_SECONDS
+                begun = await self.memory.with_store(_details_begin)
+                if images_from < begun:  # images of rounds that are void, or forgotten already
+                    images_from = begun
                 elif await self.memory.with_store(_forget_oldest):
                     details += 1
+                    images_from = await self.memory.with_store(_details_begin)
                 else:
                     logger.warning("what is never forgotten takes more than --neuron.keep_megabytes {}", self.megabytes)
                     break
@@ -122,6 +123,12 @@ def _forget_oldest(store: ScoreStore, *, wholly: bool = False, ended_before: flo
         return False
     store.forget(oldest.round_id, wholly=wholly)
     return True
+
+
+def _details_begin(store: ScoreStore) -> float:
+    """From when on saved images belong to rounds that have their details."""
+    oldest = store.oldest_round(detailed=True)
+    return -np.inf if oldest is None else oldest.started_at - TICK_SECONDS
 
 
 def _images(folder: Path) -> Iterator[tuple[Path, float, int]]:
