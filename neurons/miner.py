@@ -30,6 +30,7 @@ from ig_subnet.chain import (
     ChainUnavailable,
     MetagraphSnapshot,
     NeuronSnapshot,
+    Presence,
     ServeTooEarly,
     ServeUnreachable,
 )
@@ -114,7 +115,7 @@ async def compose_and_run(settings: MinerSettings) -> None:
                     "uid {} makes an image with {} in {:.2f} s, and listens on {} port {}",
                     *(uid, worker.generator.name, worker.seconds_per_image, settings.axon.ip, axon.port),
                 )
-                await follow_chain(chain, admission, signer.hotkey, endpoint, settings)
+                await follow_chain(chain, admission, Presence(signer.hotkey), endpoint, settings)
 
 
 async def wait_for_chain(chain: Chain, pause_seconds: float = AWAY_SECONDS) -> MetagraphSnapshot:
@@ -145,12 +146,12 @@ def own_neuron(metagraph: MetagraphSnapshot, hotkey: str, settings: MinerSetting
 
 
 async def follow_chain(
-    chain: Chain, admission: Admission, hotkey: str, endpoint: AxonEndpoint, settings: MinerSettings
+    chain: Chain, admission: Admission, presence: Presence, endpoint: AxonEndpoint, settings: MinerSettings
 ) -> NoReturn:
     """Keeps the chain's idea of this miner, and the miner's idea of its callers, true.
 
-    While the chain is away the miner goes on with what it knows, which `admission` trusts for one tempo. Raises
-    NotRegistered and NotPublished.
+    While the chain is away, or shows a metagraph that cannot be right, the miner goes on with what it knows, which
+    `admission` trusts for one tempo. Raises NotRegistered and NotPublished.
     """
     while True:
         try:
@@ -158,9 +159,14 @@ async def follow_chain(
         except ChainError as error:
             logger.warning("going on with the metagraph of before: {}", error)
         else:
-            admission.update(metagraph)
-            if own_neuron(metagraph, hotkey, settings).axon != endpoint:
-                await publish(chain, endpoint)
+            if presence.believes(metagraph):
+                admission.update(metagraph)
+                if own_neuron(metagraph, presence.hotkey, settings).axon != endpoint:
+                    await publish(chain, endpoint)
+            else:
+                logger.warning(
+                    "going on with the metagraph of before: this hotkey is not in that of block {}", metagraph.block
+                )
         await asyncio.sleep(settings.neuron.resync_seconds)
 
 

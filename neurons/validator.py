@@ -22,7 +22,7 @@ from typing import Any
 from loguru import logger
 
 from ig_subnet import __spec_version__, __version__
-from ig_subnet.chain import Chain, ChainError, ChainUnavailable, MetagraphSnapshot
+from ig_subnet.chain import Chain, ChainError, ChainUnavailable, MetagraphSnapshot, Presence
 from ig_subnet.config.profiles import ProfileError
 from ig_subnet.config.settings import ValidatorSettings, parse_validator_settings
 from ig_subnet.imaging import DecoderError, DecoderPool
@@ -155,6 +155,9 @@ class ValidatorNeuron:
     ask: Ask
     wandb_run: WandbRun
 
+    def __post_init__(self) -> None:
+        self.presence = Presence(self.hotkey)
+
     async def run_rounds(self) -> None:
         """Round after round. What goes wrong in one voids it; three void ones in a row end the validator."""
         wanted, done, void = self.settings.neuron.rounds, 0, 0
@@ -234,12 +237,23 @@ class ValidatorNeuron:
         )
 
     async def resync(self) -> None:
-        """Looks at the chain; while it is away, goes on with what it last showed. Raises NotRegistered."""
+        """Looks at the chain; while it is away or talks nonsense, goes on with what it last showed.
+
+        Raises NotRegistered.
+        """
         try:
-            self.metagraph = await self.chain.metagraph()
+            shown = await self.chain.metagraph()
         except ChainError as error:
             logger.warning("going on with the metagraph of block {}: {}", self.metagraph.block, error)
-        own_uid(self.metagraph, self.hotkey, self.settings)
+            return
+        if self.presence.believes(shown):
+            self.metagraph = shown
+            own_uid(self.metagraph, self.hotkey, self.settings)
+        else:
+            logger.warning(
+                "going on with the metagraph of block {}: this hotkey is not in that of block {}",
+                *(self.metagraph.block, shown.block),
+            )
 
     async def keep_weights_set(self) -> None:
         """Sets weights whenever they are due, beside the rounds."""

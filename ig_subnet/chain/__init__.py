@@ -51,6 +51,7 @@ from ig_subnet.chain.outcomes import (
     WeightsTooEarly,
     WeightsUnreachable,
 )
+from ig_subnet.chain.presence import Presence
 
 if TYPE_CHECKING:
     from ig_subnet.chain.registration import add_stake, register
@@ -65,6 +66,7 @@ __all__ = [
     "AxonEndpoint",
     "EpochTiming",
     "Commitment",
+    "Presence",
     "Wallet",
     "load_wallet",
     "load_coldkey",

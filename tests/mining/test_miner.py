@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -22,6 +23,7 @@ from ig_subnet.chain import (
     ChainUnavailable,
     MetagraphSnapshot,
     NeuronSnapshot,
+    Presence,
     ServeNotPermitted,
     ServeOutcome,
     ServeRejected,
@@ -32,6 +34,7 @@ from ig_subnet.chain import (
     open_chain,
 )
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
+from ig_subnet.chain.presence import MISSING_SECONDS
 from ig_subnet.config.settings import parse_miner_settings
 from ig_subnet.localnet import Genesis, LocalNode
 from ig_subnet.mining.admission import Admission
@@ -229,17 +232,21 @@ AWAY = ChainUnavailable("ws://nowhere", "connection refused")
 
 
 async def follow(chain: AsyncMock) -> None:
+    """With a clock that every look at it moves by a quarter of the time for which the hotkey may be missing."""
     settings = parse_miner_settings(["--subtensor.network", "local", "--neuron.resync_seconds", "0.1"])
+    presence = Presence(HOTKEY, clock=count(step=MISSING_SECONDS / 4).__next__)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await program.follow_chain(chain, Admission(settings.blacklist), HOTKEY, ENDPOINT, settings)
+        await program.follow_chain(chain, Admission(settings.blacklist), presence, ENDPOINT, settings)
 
 
 async def test_the_axon_is_published_until_the_chain_shows_it_and_again_when_it_changes() -> None:
     chain = AsyncMock()
-    chain.metagraph.side_effect = [REGISTERED, AWAY, REGISTERED, PUBLISHED, PUBLISHED, REGISTERED, GONE]
+    looks = [REGISTERED, AWAY, REGISTERED, PUBLISHED, PUBLISHED, REGISTERED]
+    chain.metagraph.side_effect = [*looks, GONE, GONE, GONE, GONE, GONE]
     chain.serve_axon.side_effect = [ServeTooEarly(3), ServeUnreachable("no answer"), AxonServed(9, "9-1")]
     with pytest.raises(NotRegistered, match="not registered on subnet 1"):
         await follow(chain)
+    assert chain.metagraph.await_count > len(looks) + 1, "one look at a node that errs does not end a miner"
     assert [call.args for call in chain.serve_axon.await_args_list] == [("127.0.0.1", 8091)] * 3
 
 
