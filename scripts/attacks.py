@@ -20,24 +20,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adversaries.results import Row
-    from adversaries.roster import Size
 
-ROUNDS, PROMPTS, IMAGES = 4, 1, 2
+ROUNDS, QUICK_ROUNDS = 6, 3
+PROMPTS, IMAGES = 1, 2  # asked in a round
+TIMEOUT = 180.0
+FIGURE = "attacks.png"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="pocket", help="profile of the validator (default: pocket)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each subnet (default: {ROUNDS})")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help=f"of an answer, seconds (default: {TIMEOUT:g})")
     parser.add_argument("--seed", type=int, default=1, help="of prompts and images (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw attacks.png there")
-    parser.add_argument("--quick", action="store_true", help="in one process, and the dearest attacks left out")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"draw {FIGURE} there")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds in this process, fewer ascents")
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {options.rounds}")
+    if options.quick:
+        options.rounds = QUICK_ROUNDS
+    if options.rounds < 1 or options.timeout <= 0:
+        parser.error(f"--rounds and --timeout must be positive, not {options.rounds} and {options.timeout:g}")
     options.prompts, options.images = PROMPTS, IMAGES
-    from adversaries.roster import QUICK
+    from adversaries.results import draw, missed, table
     from loguru import logger
 
     from ig_subnet.reporting.measurements import write_measurements
@@ -45,27 +50,51 @@ def main(arguments: list[str] | None = None) -> int:
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
     with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
-        rows = asyncio.run(in_process(options, Path(folder), QUICK))
-    for row in rows:
-        print(row)
+        played = in_process if options.quick else in_processes
+        rows = asyncio.run(played(options, Path(folder)))
+    print(table(rows))
+    for sentence in missed(rows):
+        print(f"missed: {sentence}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        draw(rows, options.out / FIGURE)
     if options.json:
-        write_measurements(options.json, rows, torch_threads=1)
+        write_measurements(options.json, rows, rounds=options.rounds, seed=options.seed)
     return 0
 
 
-async def in_process(options: argparse.Namespace, folder: Path, size: Size) -> list[Row]:
-    """The rows with gates off, then on."""
+async def in_process(options: argparse.Namespace, folder: Path) -> list[Row]:
+    """The rows with gates off, then on, of two subnets in this process."""
     from adversaries.in_process import Arena, load_lab, play
-    from adversaries.roster import attackers, honest_miners
+    from adversaries.roster import QUICK, attackers, honest_miners
 
     lab = await asyncio.to_thread(load_lab, options.profile)
+    arena = Arena([*honest_miners(lab), *attackers(lab, QUICK)])
     try:
-        arena = Arena([*honest_miners(lab), *attackers(lab, size)])
-        (folder / "off").mkdir()
-        rows = await play(arena, options.profile, False, folder / "off", options)
+        played = await asyncio.gather(*(play(arena, gates, folder, options) for gates in (False, True)))
     finally:
         lab.close()
-    return rows
+    return [row for rows in played for row in rows]
+
+
+async def in_processes(options: argparse.Namespace, folder: Path) -> list[Row]:
+    """The rows with gates off, then on, of two subnets of processes. A real validator has no decoder that believes
+    every file: what malformed ones earn from one is played in this process."""
+    from adversaries.in_process import Arena, load_lab
+    from adversaries.in_process import play as play_here
+    from adversaries.processes import play
+    from adversaries.roster import ACCOMPLICE, FULL, attackers, honest_miners
+
+    lab = await asyncio.to_thread(load_lab, options.profile)
+    contestants = [*honest_miners(lab), *attackers(lab, FULL)]
+    trusting = [one for one in contestants if one.honest or one.stopped_by == "decoder" or one.attack == ACCOMPLICE]
+    try:
+        files = await play_here(Arena(trusting), False, folder, options)
+    finally:
+        lab.close()
+    rows = [row for gates in (False, True) for row in await play(contestants, FULL, gates, folder, options)]
+    malformed = {row["attack"]: row for row in files if row["stopped_by"] == "decoder"}
+    return [malformed.get(row["attack"], row) if row["gate"] == "off" else row for row in rows]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from adversaries.answers import SILENT, Answer, Lab
 from adversaries.copies import Middleman
-from adversaries.results import Row, rows_of
+from adversaries.results import Row, gate_name, rows_of
 from adversaries.roster import VICTIM, Contestant
 from ig_subnet.config.profiles import load_profile
 from ig_subnet.config.settings import BlacklistSettings
@@ -86,9 +86,9 @@ class Doors:
         return self._admission.refuse(hotkey) is None
 
 
-async def play(arena: Arena, profile: str, gates: bool, folder: Path, options: Any) -> list[Row]:
-    """The rows of a subnet of this profile, with all `gates` or none, after `options.rounds` rounds and an epoch."""
-    async with subnet(arena, profile, gates, folder, options) as (node, validator):
+async def play(arena: Arena, gates: bool, folder: Path, options: Any) -> list[Row]:
+    """The rows of a subnet with all `gates` of the profile or none, after `options.rounds` rounds and an epoch."""
+    async with subnet(arena, gates, folder / gate_name(gates), options) as (node, validator):
         for _ in range(options.rounds):
             await validator.run_one_round()
         await validator.weight_setter().step()
@@ -99,12 +99,12 @@ async def play(arena: Arena, profile: str, gates: bool, folder: Path, options: A
     from ig_subnet.validating.store import STORE_FILE
 
     store = validator.settings.state_directory / STORE_FILE
-    return rows_of(arena.contestants, arena.hotkeys, "on" if gates else "off", metagraph, store)
+    return rows_of(arena.contestants, arena.hotkeys, gate_name(gates), metagraph, store)
 
 
 @asynccontextmanager
 async def subnet(
-    arena: Arena, profile: str, gates: bool, folder: Path, options: Any
+    arena: Arena, gates: bool, folder: Path, options: Any
 ) -> AsyncIterator[tuple[LocalNode, ValidatorNeuron]]:
     """A chain on which every contestant serves, and a validator that holds all the stake."""
     from ig_subnet.chain import create_wallet, open_chain
@@ -139,7 +139,7 @@ async def subnet(
                 *("--neuron.images_per_prompt", str(options.images)),
             ]
         )
-        device = await stack.enter_async_context(device_of(profile, gates, folder))
+        device = await stack.enter_async_context(device_of(options.profile, gates, folder))
         chain = await stack.enter_async_context(open_chain(node.endpoint, NETUID, wallets[VALIDATOR]))
         memory = await stack.enter_async_context(Memory(settings.state_directory / STORE_FILE))
         decode: Decode = trusting_decode
@@ -167,17 +167,20 @@ async def device_of(profile: str, gates: bool, folder: Path) -> AsyncIterator[De
     """Experts and prompts of a profile, with its gates or without."""
     from ig_subnet.validating.device import Device, load_models
 
-    path = folder / "profile.yaml"
-    path.write_text(yaml.safe_dump(load_profile(profile) if gates else without_gates(profile)), encoding="utf-8")
+    path = write_profile(folder, profile, gates)
     async with Device(partial(load_models, str(path), "cpu", 1, pays_strangers=False)) as device:
         yield device
 
 
-def without_gates(profile: str) -> dict[str, Any]:
-    """The profile's content with every gate off: nothing but the experts' scores of the images as they are."""
+def write_profile(folder: Path, profile: str, gates: bool) -> Path:
+    """A profile's file as it is, or with every gate off: nothing but the experts' scores of the images as they are."""
     content = load_profile(profile)
-    rewarder = {key: value for key, value in content["rewarder"].items() if key != "robust"}
-    return {**{section: value for section, value in content.items() if section != "gates"}, "rewarder": rewarder}
+    if not gates:
+        content["gates"] = None
+        content["rewarder"]["robust"] = None
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
 
 
 async def trusting_decode(

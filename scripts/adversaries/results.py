@@ -1,4 +1,4 @@
-"""What every contestant earned, from the chain's incentives; as rows, a table, and a plot."""
+"""What every contestant earned, from the chain's incentives: as rows, a table, and a plot."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adversaries.roster import Contestant
+from adversaries.roster import CHEATING, Contestant
 
 if TYPE_CHECKING:
     from ig_subnet.chain import MetagraphSnapshot
 
 Row = dict[str, Any]
+
+AXIS_END = 1.6  # of the plot; longer bars say their length
+
+
+def gate_name(gates: bool) -> str:
+    """As rows call it, and the folder of a subnet."""
+    return "on" if gates else "off"
 
 
 def rows_of(
@@ -65,3 +72,63 @@ def rows_of(
             }
         )
     return rows
+
+
+def both(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Of each attack its row with the gates off and that with them on, in the order of the rows."""
+    on = {row["attack"]: row for row in rows if row["gate"] == "on"}
+    return [(row, on[row["attack"]]) for row in rows if row["gate"] == "off"]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """As documentation has it: Markdown, one line an attack."""
+    lines = [
+        "| attack | hotkeys | a hotkey earns, gates off | gates on | all together, gates on | at most | stopped by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for off, on in both(rows):
+        goal = "" if on["goal"] is None else f"{on['goal']:.2f}"
+        together = f"{on['owner_ratio']:.2f}" if on["hotkeys"] > 1 else ""
+        cells = (off["attack"], str(on["hotkeys"]), f"{off['ratio']:.2f}", f"{on['ratio']:.2f}", together, goal)
+        lines.append(f"| {' | '.join(cells)} | {_reasons(on)} |")
+    return "\n".join(lines)
+
+
+def _reasons(row: Row) -> str:
+    """The verdicts of an attack's images, most frequent first; else what should have stopped it, if anything."""
+    return ", ".join(f"{verdict} ({count})" for verdict, count in row["verdicts"].items()) or row["stopped_by"]
+
+
+def missed(rows: Sequence[Row]) -> list[str]:
+    """A sentence for every goal that was not reached with the gates on."""
+    return [
+        f"{row['attack']}: a hotkey earns {row['ratio']:.2f} of the best honest miner, where {row['goal']:.2f} is meant"
+        for row in rows
+        if row["gate"] == "on" and row["goal"] is not None and row["ratio"] > row["goal"]
+    ]
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """What a hotkey earns beside the best honest miner, a pair of bars for each attack."""
+    from matplotlib.figure import Figure
+
+    pairs = both(rows)
+    figure = Figure(figsize=(9, 0.26 * len(pairs) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(pairs))
+    for gate, shift, colour in ((0, -0.2, "#c9b8a8"), (1, 0.2, "#1f5f8b")):
+        ratios = [pair[gate]["ratio"] for pair in pairs]
+        label = ("all gates off", "gates on")[gate]
+        axes.barh([place + shift for place in places], ratios, height=0.4, color=colour, label=label)
+        for place, ratio in zip(places, ratios, strict=True):
+            if ratio > AXIS_END:
+                axes.text(AXIS_END * 0.99, place + shift, f"{ratio:.1f}", ha="right", va="center", fontsize=7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.axvline(CHEATING, color="#b03030", linewidth=0.8, linestyle="--", label="the most that cheating may earn")
+    names = [off["attack"] + (f" ({off['hotkeys']} hotkeys)" if off["hotkeys"] > 1 else "") for off, _ in pairs]
+    axes.set_yticks(list(places), names, fontsize=8)
+    axes.set(xlim=(0, AXIS_END), ylim=(len(pairs) - 0.4, -0.6))
+    axes.set_xlabel("what a hotkey earns, by the chain's incentives; 1 is the best honest miner", fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=120)

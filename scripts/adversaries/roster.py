@@ -13,6 +13,7 @@ from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Mis
 HONEST_STEPS = (20, 8, 4, 2)
 SYBIL_STEPS = 4
 CHEATING = 0.2  # of what the best honest miner earns: the most that cheating may
+ACCOMPLICE = "accomplice (honest work)"  # whose answers other hotkeys copy
 VICTIM = "honest--20-steps"  # the miner whom the middleman asks
 
 
@@ -62,7 +63,7 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
         Contestant("one image for every prompt", FixedImage(lab), "duplicates", CHEATING),
         Contestant("one image, distorted each time", FixedImage(lab, everything), "history, alignment", CHEATING),
         Contestant("prompt drawn as text", DrawnText(lab), "experts, alignment", CHEATING),
-        Contestant("accomplice (honest work)", accomplice),
+        Contestant(ACCOMPLICE, accomplice),
         Contestant("copy of the accomplice", Copy(lab), "duplicates", CHEATING),
         *(
             Contestant(f"near-duplicate: {name}", Copy(lab, change), "duplicates", CHEATING)
