@@ -36,9 +36,10 @@ MAX_ROUNDS = 32
 """Rounds in one record."""
 MAX_TEXT = 2048
 """Characters of any text in a record. A prompt has 1,024 at most; what a chain says may be longer, and is cut."""
-
 MAX_INTEGER = 2**53 - 1
 """The largest whole number in a record or a request for one: what every JSON reader keeps exactly."""
+SMALLEST_ALPHA = 1e-9
+LARGEST_SUM = 1.001  # 1, and what rounding adds to it
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_characters)]
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -90,9 +91,9 @@ class ImageRecord(_Model):
     """The weighted sum of the experts' scores."""
     incentive: Unit
     disagreement: float | None
-    trust: Unit | None
+    trust: float | None
     alignment: float | None
-    unsafe: Unit | None
+    unsafe: float | None
     experts: dict[Annotated[str, Field(max_length=64, pattern=r"\A[A-Za-z0-9._-]+\z")], ExpertRecord] = Field(
         max_length=32
     )
@@ -141,9 +142,9 @@ class StandingRecord(_Model):
     """When it was last observed; 0 where that is not known."""
     absent_since: float | None
     """Since when it is not registered; None while it is."""
-    accumulator: float = Field(ge=0)
-    accumulated_weight: float = Field(gt=0)
-    squares: float = Field(ge=0)
+    accumulator: float = Field(ge=0, le=LARGEST_SUM)
+    accumulated_weight: float = Field(ge=SMALLEST_ALPHA, le=LARGEST_SUM)
+    squares: float = Field(ge=0, le=LARGEST_SUM)
     """As `accumulator`, of the squared observations: what the average's uncertainty follows from."""
     average: Unit
 
@@ -170,7 +171,7 @@ class WeightRecord(_Model):
     """How many miners were weighed."""
     paid: Count
     """How many uids got a share."""
-    alpha: float | None = Field(gt=0, le=1)
+    alpha: float | None = Field(ge=SMALLEST_ALPHA, le=1)
     """The share of the newest observation in a moving average."""
     shaping: dict[Annotated[str, Field(max_length=64)], float | Text | None] = Field(max_length=32)
     """The validator's settings that decided; empty where they are not kept."""

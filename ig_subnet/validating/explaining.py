@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ig_subnet.validating.records import MinerRow
+from ig_subnet.validating.uncertainty import limited_average_of
 from ig_subnet.validating.weighting import Shaping
 from protocol.record import MinerRecord, MinerRoundRecord, StandingRecord, WeightRecord
 
@@ -32,11 +34,11 @@ def explain(record: MinerRecord) -> tuple[Step, ...]:
     alpha = weight.alpha if weight is not None and weight.alpha is not None else alpha_of(record.standing)
     steps = [_observations(record, record.standing), _average(record, record.standing, alpha)]
     if weight is None:
-        steps.append(Step("share", "none: these weight settings on record were not taken by the chain"))
+        steps.append(Step("share", "none: of the newest attempts to set weights the chain has taken none"))
     elif weight.average is None or weight.limited is None:
         steps.append(_unexplained(weight))
     else:
-        steps += [_limited(weight.average, weight.limited), _share(weight, weight.limited)]
+        steps += [_limited(record, weight.average, weight.limited, alpha), _share(weight, weight.limited)]
     steps += [_chain(each) for each in record.weights[:1] if each is not weight]
     if weight is not None:
         steps.append(_chain(weight))
@@ -46,7 +48,7 @@ def explain(record: MinerRecord) -> tuple[Step, ...]:
 def alpha_of(standing: StandingRecord) -> float | None:
     """The alpha that leads to this accumulated weight in this many observations; None where too many have passed."""
     missing = 1 - standing.accumulated_weight
-    return 1 - missing ** (1 / standing.observations) if missing > 1e-6 else None
+    return 1 - missing ** (1 / standing.observations) if 1e-6 < missing < 1 - 1e-6 else None
 
 
 def replayed(rounds: Sequence[MinerRoundRecord], standing: StandingRecord, alpha: float) -> float | None:
@@ -83,6 +85,8 @@ def _observations(record: MinerRecord, standing: StandingRecord) -> Step:
 
 def _average(record: MinerRecord, standing: StandingRecord, alpha: float | None) -> Step:
     text = f"{standing.accumulator:.6f} / {standing.accumulated_weight:.6f} = {standing.average:.6f}"
+    if not is_same(standing.accumulator / standing.accumulated_weight, standing.average):
+        return Step("moving average", text, False)
     if alpha is None:
         return Step("moving average", text)
     half = math.log(0.5) / math.log(1 - alpha) if alpha < 1 else 0.0
@@ -91,10 +95,16 @@ def _average(record: MinerRecord, standing: StandingRecord, alpha: float | None)
     return Step("moving average", text, None if again is None else is_same(again, standing.average))
 
 
-def _limited(average: float, limited: float) -> Step:
-    if limited == average:
-        return Step("limit by uncertainty", f"none: {average:.6f} is paid in full")
-    return Step("limit by uncertainty", f"{average:.6f} counts as {limited:.6f} until more observations confirm it")
+def _limited(record: MinerRecord, average: float, limited: float, alpha: float | None) -> Step:
+    text = f"{average:.6f} counts as {limited:.6f}" + ("" if limited == average else " until more has confirmed it")
+    agrees, now = None, record.standing
+    if now is not None and alpha is not None and is_same(now.average, average):  # nothing was observed since
+        miner = MinerRow(
+            *(record.hotkey, now.uid, now.registered_at, now.accumulator, now.accumulated_weight),
+            *(now.observations, now.last_round, now.squares),
+        )
+        agrees = is_same(limited_average_of(miner, alpha), limited)
+    return Step("limit by uncertainty", text, agrees)
 
 
 def _share(weight: WeightRecord, limited: float) -> Step:
@@ -103,6 +113,8 @@ def _share(weight: WeightRecord, limited: float) -> Step:
     try:
         shaping = Shaping(**weight.shaping)  # type: ignore[arg-type]  # it may be another version's
     except (TypeError, ValueError):
+        shaping = None
+    if shaping is None or shaping.kind not in ("power", "softmax"):
         return Step("share", f"{weight.share:.6f}, shaped by {weight.shaping}, which this version does not know")
     if limited <= shaping.floor:
         return Step("share", f"0: {limited:.6f} is not above the floor of {shaping.floor:g}; {among}", not weight.share)
