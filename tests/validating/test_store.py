@@ -147,6 +147,41 @@ def test_a_disk_that_is_full_loses_the_round_and_nothing_else(path: Path) -> Non
         assert [row.round_id for row in store.rounds()] == [1]
 
 
+FILLING = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from made_up_rounds import make_round
+from ig_subnet.validating.errors import StoreFull
+from ig_subnet.validating.store import ScoreStore
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))  # as a quota: a write beyond it fails
+try:
+    with ScoreStore.open(Path(sys.argv[2])) as store:
+        while True:
+            made_up = make_round(store.next_round_id())
+            store.record_round(replace(made_up, prompts=(replace(made_up.prompts[0], text="x" * 20_000),)))
+            print(made_up.round.round_id)
+except StoreFull as error:
+    print(error)
+"""
+
+
+def test_a_quota_that_is_used_up_is_a_clear_stop_and_nothing_is_lost(path: Path) -> None:
+    recorded: list[str] = []
+    for _ in range(3):  # each start goes on where the last one stopped; the file itself is too large in the end
+        command = [sys.executable, "-c", FILLING, str(Path(__file__).parent.parent), str(path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert said[-1] == f"{path} cannot be written: free space or raise the quota, and start again"
+        recorded += said[:-1]
+    with ScoreStore.open(path) as store:  # there is space again
+        count = len(list(store.rounds()))
+        assert recorded == [str(number) for number in range(1, count + 1)] and count > 5
+        assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        store.record_round(make_round(count + 1))
+
+
 @pytest.fixture(params=OLD_VERSIONS)
 def version(request: pytest.FixtureRequest) -> int:
     return request.param
@@ -218,6 +253,7 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_goes_on(old: Pat
     with ScoreStore.open(old) as store:
         check_two_old_rounds(store, version)
         assert store.uses([PROMPT_ID], ["alice", "carol"]) == {PROMPT_ID: Uses(2, 1)}  # what was asked is not forgotten
+        assert store._pragma("auto_vacuum") == 2  # from now on it can shrink
         store.record_round(third)
     with ScoreStore.open(old) as store:  # the second start has nothing left to do
         assert list(store.rewarders()) == [third.rewarder]
