@@ -166,7 +166,9 @@ class WeightRecord(_Model):
     limited: Unit | None
     """The same after the limit by uncertainty, which is what was shaped into shares."""
     highest: Unit | None
-    """The highest limited average of any miner."""
+    """The highest limited average of any miner (but for the subnet's owner's, who gets the burnt share on top) ..."""
+    highest_share: Unit | None
+    """... and its share."""
     weighed: Count | None
     """How many miners were weighed."""
     paid: Count

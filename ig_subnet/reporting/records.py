@@ -47,7 +47,7 @@ def overview_tables(overview: Overview) -> list[Table]:
         miners.add_row(
             *(str(miner.uid), miner.hotkey, str(miner.observations), _figure(miner.average)),
             *(_figure(miner.limited), _figure(miner.share), str(miner.last_round)),
-            *(f"{miner.answers}/{miner.queries}", str(miner.images), _said(_counts(miner.verdicts), absent)),
+            *(f"{miner.answers}/{miner.queries}", _said(_counts(miner.verdicts), absent)),
         )
     rounds = _table(
         seen, "round", "began", "seconds", "block", "topic", "prompts", "answered", "best", "mean", "verdicts"
@@ -149,7 +149,7 @@ def _table(title: str, *columns: str) -> Table:
 
     table = Table(title=_escape(title), box=box.SIMPLE_HEAD, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("hotkey", "miner"))  # they are copied
     return table
 
 

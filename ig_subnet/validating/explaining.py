@@ -109,26 +109,31 @@ def _limited(record: MinerRecord, average: float, limited: float, alpha: float |
 
 def _share(weight: WeightRecord, limited: float) -> Step:
     among = f"of {weight.weighed} miners weighed, {weight.paid} uids paid"
-    highest = weight.highest or 0.0
+    highest, highest_share = weight.highest or 0.0, weight.highest_share or 0.0
     try:
         shaping = Shaping(**weight.shaping)  # type: ignore[arg-type]  # it may be another version's
     except (TypeError, ValueError):
         shaping = None
     if shaping is None or shaping.kind not in ("power", "softmax"):
         return Step("share", f"{weight.share:.6f}, shaped by {weight.shaping}, which this version does not know")
+    unsure = None if shaping.burn else False  # the owner's own share has the burnt one on top
     if limited <= shaping.floor:
-        return Step("share", f"0: {limited:.6f} is not above the floor of {shaping.floor:g}; {among}", not weight.share)
+        text = f"0: {limited:.6f} is not above the floor of {shaping.floor:g}; {among}"
+        return Step("share", text, not weight.share or unsure)
     if limited > highest:
-        return Step("share", f"{weight.share:.6f}, though {highest:.6f} is said to be the best; {among}", False)
+        return Step("share", f"{weight.share:.6f}; the best other has {highest_share:.6f}; {among}", unsure)
     if shaping.kind == "power":
         part = ((limited - shaping.floor) / (highest - shaping.floor)) ** shaping.exponent
-        floor = f" - {shaping.floor:g}" if shaping.floor else ""
-        how = f"(({limited:.6f}{floor}) / ({highest:.6f}{floor})) ^ {shaping.exponent:g}"
+        one, best = (
+            f"({each:.6f} - {shaping.floor:g})" if shaping.floor else f"{each:.6f}" for each in (limited, highest)
+        )
+        how = f"({one} / {best}) ^ {shaping.exponent:g}"
     else:
         part = math.exp((limited - highest) / shaping.temperature)
         how = f"exp(({limited:.6f} - {highest:.6f}) / {shaping.temperature:g})"
-    burnt = f", after {shaping.burn:.1%} to the subnet's owner" if shaping.burn else ""
-    return Step("share", f"{how} = {part:.6f} of the best one's; share {weight.share:.6f}{burnt}; {among}")
+    burnt = f" (after {shaping.burn:.1%} to the subnet's owner)" if shaping.burn else ""
+    text = f"{how} = {part:.6f} of the best one's {highest_share:.6f}{burnt} = {weight.share:.6f}; {among}"
+    return Step("share", text, is_same(part * highest_share, weight.share) or unsure)
 
 
 def _unexplained(weight: WeightRecord) -> Step:

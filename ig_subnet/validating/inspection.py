@@ -210,7 +210,7 @@ def _setting(row: WeightSettingRow) -> SettingView:
         averages = {each.uid: each.limited for each in basis.standings.values()}
         again = shape_weights(averages, Shaping(**basis.shaping), basis.owner_uid)  # type: ignore[arg-type]
         agrees = again.keys() == row.weights.keys() and all(is_same(again[uid], row.weights[uid]) for uid in again)
-    return SettingView(row.at, row.block, row.outcome, row.detail, row.weights, basis, agrees)
+    return SettingView(row.at, row.block, row.outcome, line(row.detail), row.weights, basis, agrees)
 
 
 def basis_of(setting: WeightSettingRow) -> Basis:
@@ -332,6 +332,8 @@ def _weight(setting: WeightSettingRow, hotkey: str, miner: MinerRow | None) -> W
     uid = standing.uid if standing is not None else None
     if not basis.standings and miner is not None and setting.block > miner.registered_at:
         uid = miner.uid  # of an earlier version, which kept uids alone
+    others = (each for each in basis.standings.values() if each.uid != basis.owner_uid)
+    best = max(others, key=lambda each: each.limited, default=None)
     return WeightRecord(
         at=setting.at,
         block=setting.block,
@@ -341,7 +343,8 @@ def _weight(setting: WeightSettingRow, hotkey: str, miner: MinerRow | None) -> W
         share=0.0 if uid is None else min(1.0, setting.weights.get(uid, 0.0)),
         average=None if standing is None else standing.average,
         limited=None if standing is None else standing.limited,
-        highest=max((each.limited for each in basis.standings.values()), default=None),
+        highest=None if best is None else best.limited,
+        highest_share=None if best is None else min(1.0, best.share),
         weighed=len(basis.standings) if setting.basis else None,
         paid=len(setting.weights),
         alpha=basis.alpha,

@@ -60,7 +60,7 @@ def record_of(hotkey: str) -> MinerRecord:
     }
     weight = {
         **{"at": 3.0, "block": 101, "outcome": "set", "detail": "", "uid": 3, "share": 1.0, "average": 0.25},
-        **{"limited": 0.25, "highest": 0.25, "weighed": 2, "paid": 1, "alpha": 0.1, "shaping": {"kind": "power"}},
+        **{"limited": 0.25, "highest": 0.25, "highest_share": 1.0, "weighed": 2, "paid": 1, "alpha": 0.1, "shaping": {"kind": "power"}},
     }
     told = {"hotkey": hotkey, "at": 4.0, "standing": standing, "rounds": [asked], "older": 4, "weights": [weight]}
     return MinerRecord.model_validate_json(json.dumps(told))
