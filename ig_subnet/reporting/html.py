@@ -6,7 +6,7 @@ import base64
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ig_subnet.reporting.history import Answer, History
 from ig_subnet.reporting.paired import compare_neighbours
 from ig_subnet.reporting.plots import Bars, Series, bar_chart, colour_class, line_chart, strip_chart
 from ig_subnet.reporting.prompts import committed_rounds, uses_by_miner
+from ig_subnet.reporting.refusals import describe_evidence, reasons_of, refusals_by_miner
 from ig_subnet.reporting.summary import MinerSummary, Summary, write_text_atomically
 from ig_subnet.validating.records import VALID, PromptRow
 
@@ -57,6 +58,7 @@ def render_report(run: Run) -> str:
     ranking = run.summary.ranking
     roles = {miner.hotkey: miner.role for miner in ranking}
     colours = {miner.hotkey: index for index, miner in enumerate(ranking)}
+    refusals = refusals_by_miner(run.history)
     return environment.get_template("report.html.j2").render(
         summary=run.summary,
         ranking=ranking,
@@ -99,7 +101,9 @@ def render_report(run: Run) -> str:
         uses=uses_by_miner(run.history),
         committed=committed_rounds(run.history)[-COMMITMENTS:],
         comparisons=compare_neighbours(run.history, [miner.hotkey for miner in ranking]),
-        gallery=_gallery(run, ranking),
+        refusals=refusals,
+        reasons=reasons_of(refusals.values()),
+        gallery=_gallery(run, ranking, roles),
         weight_settings=run.history.weight_settings[-20:],
         clock=_local_time,
     )
@@ -138,7 +142,7 @@ def _thinned(values: Sequence[float], most: int) -> Sequence[float]:
     return [values[int(place * step)] for place in range(min(len(values), most))]
 
 
-def _gallery(run: Run, ranking: Iterable[MinerSummary]) -> list[dict[str, Any]]:
+def _gallery(run: Run, ranking: Iterable[MinerSummary], roles: Mapping[str, str]) -> list[dict[str, Any]]:
     """Prompts spread evenly over the run, each with every miner's answer: what the template needs of them."""
     answers: dict[tuple[int, int], dict[str, Answer]] = defaultdict(dict)
     for answer in run.history.answers:
@@ -150,7 +154,7 @@ def _gallery(run: Run, ranking: Iterable[MinerSummary]) -> list[dict[str, Any]]:
         {
             "prompt": prompt,
             "cells": [
-                _cell(miner, answers[prompt.round_id, prompt.position].get(miner.hotkey), run.images)
+                _cell(miner, answers[prompt.round_id, prompt.position].get(miner.hotkey), run.images, roles)
                 for miner in ranking
             ],
         }
@@ -158,7 +162,7 @@ def _gallery(run: Run, ranking: Iterable[MinerSummary]) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(miner: MinerSummary, answer: Answer | None, images: Path | None) -> dict[str, Any]:
+def _cell(miner: MinerSummary, answer: Answer | None, images: Path | None, roles: Mapping[str, str]) -> dict[str, Any]:
     shown = answer.images[:IMAGES_A_CELL] if answer else ()
     experts = sorted({expert for image in shown for expert in image.scores})
     return {
@@ -168,7 +172,9 @@ def _cell(miner: MinerSummary, answer: Answer | None, images: Path | None) -> di
         "images": [
             {
                 "row": image.row,
-                "uri": image_uri(images, image.row.sha256) if images and image.row.verdict == VALID else None,
+                "uri": image_uri(images, image.row.sha256) if images else None,
+                "stopped": "" if image.row.verdict == VALID else image.row.verdict,
+                "evidence": describe_evidence(image.row.evidence, roles),
             }
             for image in shown
         ],

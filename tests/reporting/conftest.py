@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ig_subnet.reporting.html import Run
 from ig_subnet.reporting.summary import MinerSummary, Summary
 from ig_subnet.validating.commitments import Plan, PlannedPrompt, digest_of, next_head
 from ig_subnet.validating.records import (
+    DUPLICATE,
     VALID,
     AnswerRow,
     AverageRow,
@@ -32,6 +34,9 @@ HOTKEYS = {f"5{letter * 47}": role for letter, role in zip("ABCD", QUALITY, stri
 WEIGHTS = {1: 0.61, 2: 0.27, 3: 0.115, 4: 0.005}
 HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(2)">'"&amp;{{ 7*7 }} </style></svg>"""
 ROUNDS = 14
+EVIDENCE = json.dumps(
+    {"like": {"round_id": 1, "position": 0, "hotkey": "5" + "C" * 47, "number": 0}, "bits": 3, "cosine": 0.98765}
+)
 
 
 def draw(folder: Path, quality: float, random_source: random.Random) -> str:
@@ -100,7 +105,8 @@ def fill_store(store: ScoreStore, images: Path, rounds: int = ROUNDS) -> None:
                     pictures.append(
                         ImageRow(
                             round_id, position, hotkey, number, sha256, "png", 64, 64, 4096,
-                            "duplicate of uid 1" if gated else VALID, None if gated else value, 0.0 if gated else value,
+                            DUPLICATE if gated else VALID, None if gated else value, 0.0 if gated else value,
+                            evidence=EVIDENCE if gated else None,
                         )
                     )  # fmt: skip
                     if not gated:

@@ -41,7 +41,8 @@ def test_every_part_is_there(page: Page, run: Run) -> None:
 
 
 def test_gallery_shows_images_reasons_and_silence(page: Page) -> None:
-    assert "duplicate of uid 1" in page.text  # the gate's reason, and no picture
+    assert page.text.count("duplicate within the answer") == 2  # in the table of the gates, and below the picture
+    assert "like image 0 of pocket-1 (round 1, prompt 0), bits 3, cosine 0.988" in page.text
     assert any("timeout: no answer in 10 s <b>" in text for text in page.text)
     images = page.named("img")
     assert images
