@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,18 +25,21 @@ from loguru import logger
 from ig_subnet import __spec_version__, __version__
 from ig_subnet.chain import Chain, ChainError, ChainUnavailable, MetagraphSnapshot, Presence
 from ig_subnet.config.profiles import ProfileError
-from ig_subnet.config.settings import ValidatorSettings, parse_validator_settings
+from ig_subnet.config.settings import GeneratorSettings, ValidatorSettings, parse_validator_settings
 from ig_subnet.imaging import DecoderError, DecoderPool
 from ig_subnet.reporting.wandb_log import WandbError, WandbRun, open_run
+from ig_subnet.validating.answers import Ask, Decode, RoundSettings
 from ig_subnet.validating.describe import describe_round, round_figures
 from ig_subnet.validating.device import Device, load_models
-from ig_subnet.validating.errors import NotRegistered, RoundError, ValidatingError
+from ig_subnet.validating.errors import NotRegistered, ProfileUnusable, RoundError, ValidatingError
+from ig_subnet.validating.history import History
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.plans import Planner
 from ig_subnet.validating.publishing import HeadPublisher
 from ig_subnet.validating.record_service import AddressPublisher, RecordService
+from ig_subnet.validating.regeneration import Regenerator, Verify
 from ig_subnet.validating.retention import Retention
-from ig_subnet.validating.round import Ask, Decode, RoundSettings, is_askable, run_round
+from ig_subnet.validating.round import is_askable, run_round
 from ig_subnet.validating.sampling import miners_of
 from ig_subnet.validating.store import STORE_FILE
 from ig_subnet.validating.weight_setter import WeightSetter
@@ -108,6 +112,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
             pays_strangers=settings.pays_strangers,
         )
         device = await stack.enter_async_context(Device(load))
+        verify = await load_regenerator(settings, device) if settings.neuron.verify_models else None
         decoders = await stack.enter_async_context(DecoderPool(settings.neuron.decoder_workers))
         signer, verifier = KeypairSigner(wallet.hotkey), BtAuthVerifier(hotkey)
         dendrite = await stack.enter_async_context(
@@ -118,7 +123,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
         logger.info("uid {}, profile {}, {} miners remembered", uid, settings.profile, len(memory.miners))
 
         neuron = ValidatorNeuron(
-            settings, hotkey, chain, metagraph, memory, device, decoders.decode, dendrite.query, wandb_run
+            settings, hotkey, chain, metagraph, memory, device, decoders.decode, dendrite.query, wandb_run, verify
         )
         jobs = [
             neuron.run_rounds(),
@@ -143,7 +148,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
 
 @dataclass
 class ValidatorNeuron:
-    """The validator at work; `metagraph` is the last one that the chain has shown."""
+    """The validator at work; `metagraph` is the last one that the chain has shown, `clock` the time since the epoch."""
 
     settings: ValidatorSettings
     hotkey: str
@@ -154,9 +159,12 @@ class ValidatorNeuron:
     decode: Decode
     ask: Ask
     wandb_run: WandbRun
+    verify: Verify | None = None
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hotkey)
+        self._history: History | None = None
 
     async def run_rounds(self) -> None:
         """Round after round. What goes wrong in one voids it; three void ones in a row end the validator."""
@@ -187,6 +195,7 @@ class ValidatorNeuron:
         planner = self.planner()
         committed = await planner.next_plan(miners, self.metagraph.block)
         sample = planner.sample(miners, committed.plan.round, committed.secret)
+        history = await self.history()
         try:
             result = await run_round(
                 committed.plan,
@@ -204,6 +213,9 @@ class ValidatorNeuron:
                 device=self.device,
                 ask=self.ask,
                 decode=self.decode,
+                history=history,
+                verify=self.verify,
+                clock=self.clock,
             )
         except RoundError:  # some may have seen the prompts: they are not asked again
             await self.memory.give_up(committed)
@@ -215,6 +227,8 @@ class ValidatorNeuron:
             absence_seconds=neuron.absence_hours * 3600,
             commitment=committed.number,
         )
+        if history is not None:
+            await asyncio.to_thread(history.add_round, record)
         logger.info("{}", describe_round(record))
         await asyncio.to_thread(self.wandb_run.log_round, round_figures(record))
         try:
@@ -222,6 +236,13 @@ class ValidatorNeuron:
         except RoundError as error:  # this one took place; the next one begins with another attempt
             logger.warning("{}", error)
         return True
+
+    async def history(self) -> History | None:
+        """The images of earlier rounds, read from the store before the first; None where no gate looks at them."""
+        gate = self.device.gates.duplicates
+        if self._history is None and gate is not None and gate.history:
+            self._history = await self.memory.with_store(partial(History.recalled, gate))
+        return self._history
 
     def planner(self) -> Planner:
         """What plans the rounds by what has been asked so far."""
@@ -298,8 +319,33 @@ class ValidatorNeuron:
 
     async def keep_within_limits(self) -> None:
         """Forgets the oldest rounds and saved images, beside the rounds, as far as that is wanted."""
+        await self.retention().run()
+
+    def retention(self) -> Retention:
+        """What forgets."""
         neuron = self.settings.neuron
-        await Retention(self.memory, neuron.keep_days, neuron.keep_megabytes, neuron.save_images).run()
+        return Retention(self.memory, neuron.keep_days, neuron.keep_megabytes, neuron.save_images, self.clock)
+
+
+async def load_regenerator(settings: ValidatorSettings, device: Device) -> Regenerator:
+    """The models of --neuron.verify_models, on the device. Raises ProfileUnusable for one that cannot be used."""
+    from ig_subnet.mining.errors import MiningError
+    from ig_subnet.mining.generators import load_reference
+
+    neuron = settings.neuron
+    regenerator = Regenerator(
+        device,
+        width=neuron.image_width,
+        height=neuron.image_height,
+        share=neuron.verify_share,
+        seconds=neuron.verify_seconds,
+    )
+    for model in neuron.verify_models:
+        try:
+            await regenerator.load(partial(load_reference, GeneratorSettings(model=model), neuron))
+        except MiningError as error:
+            raise ProfileUnusable(f"--neuron.verify_models {model}: {error}") from error
+    return regenerator
 
 
 async def wait_for_chain(chain: Chain) -> MetagraphSnapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,9 @@ from PIL import Image
 from ig_subnet.prompts import Candidates, DrawnPrompt, RetrievedPrompt, Topic, Uses
 from ig_subnet.prompts.choosing import choose
 from ig_subnet.prompts.database import prompt_id
+
+if TYPE_CHECKING:
+    import torch
 
 SIZE = 32
 
@@ -52,10 +56,18 @@ class MadeUpPrompter:
 @dataclass(frozen=True)
 class Scores:
     total: np.ndarray
-    incentive: np.ndarray
     disagreement: np.ndarray
     components: dict[str, np.ndarray]
     truncated: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RobustScores:
+    score: Scores
+    worst: dict[str, np.ndarray]
+    trust: np.ndarray
+    incentive: np.ndarray
+    embeddings: dict[str, torch.Tensor]
 
 
 @dataclass
@@ -68,17 +80,30 @@ class BrightnessMixture:
     resize: str = "pil"
     identities: dict[str, str] = field(default_factory=lambda: {"brightness": "no weights"})
 
-    def score(self, images: list[Image.Image], prompts: str, topic: str | None) -> Scores:
+    def score_robustly(
+        self, images: list[Image.Image], prompt: str, topic: str | None, seeds: Sequence[bytes]
+    ) -> RobustScores:
         self.before(images)
-        self.batches.append((prompts, topic, len(images)))
+        self.batches.append((prompt, topic, len(images)))
         bright = np.array([np.asarray(image).mean() / 255 for image in images], dtype=np.float32)
-        return Scores(
+        score = Scores(
             total=2 * bright - 1,
-            incentive=bright,
             disagreement=bright / 4,
             components={"brightness": bright * 10},
-            truncated={"brightness": np.full(len(images), len(prompts) > len("prompt 1"))},
+            truncated={"brightness": np.full(len(images), len(prompt) > len("prompt 1"))},
         )
+        worst = {"brightness": bright * 9}
+        return RobustScores(
+            score, worst, np.ones_like(bright), bright, {"brightness": self.embed(images, "brightness")}
+        )
+
+    def embed(self, images: list[Image.Image], expert: str) -> torch.Tensor:
+        """Of an image shrunk to 4 x 4: its colours, and 1 for an image that has none."""
+        import torch
+
+        small = [np.asarray(image.resize((4, 4), Image.Resampling.BOX)).reshape(-1) / 255 for image in images]
+        found = torch.tensor(np.array([[*colours, 1.0] for colours in small]), dtype=torch.float32)
+        return torch.nn.functional.normalize(found, dim=-1)
 
 
 def grey(brightness: int, format: str = "PNG", size: tuple[int, int] = (SIZE, SIZE)) -> bytes:

@@ -11,7 +11,7 @@ import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node
 
 SHIPPED = ("pocket", "baseline", "mixture")
-SECTIONS = ("rewarder", "prompter")
+SECTIONS = ("rewarder", "prompter", "gates")
 YAML_SPACE = " \t\r\n"  # a no-break space at the end of a text belongs to it
 
 
@@ -20,9 +20,9 @@ class ProfileError(ValueError):
 
 
 def load_profile(name_or_path: str | Path) -> dict[str, Any]:
-    """The `rewarder` and `prompter` sections of a shipped profile, or of a YAML file; a section left out is None.
+    """The `rewarder`, `prompter` and `gates` of a shipped profile, or of a YAML file; a section left out is None.
 
-    What the sections contain is checked by `load_mixture` and `load_prompter`, which use them.
+    What the sections contain is checked by `load_mixture`, `load_prompter` and the validator, which use them.
     """
     path = profile_path(name_or_path)
     try:
@@ -30,7 +30,7 @@ def load_profile(name_or_path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"profile {path} is not valid YAML: {error}") from error
     if not isinstance(content, dict) or not content or not set(content) <= set(SECTIONS):
-        raise ProfileError(f"profile {path} must have the sections {' and '.join(SECTIONS)}, and no others")
+        raise ProfileError(f"profile {path} must have sections among {', '.join(SECTIONS)}, and no others")
     return {section: content.get(section) for section in SECTIONS}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ig_subnet.imaging.decode import decode_image
 from ig_subnet.imaging.errors import DecoderError, ImageError
+from ig_subnet.imaging.fingerprints import fingerprint
 from ig_subnet.imaging.pool import DecoderPool
 
-__all__ = ["DecoderError", "DecoderPool", "ImageError", "decode_image"]
+__all__ = ["DecoderError", "DecoderPool", "ImageError", "decode_image", "fingerprint"]

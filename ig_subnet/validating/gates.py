@@ -8,14 +8,26 @@ shows its prompt, and is what its declared model makes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig_subnet.validating.device import Findings
-from ig_subnet.validating.gate_settings import GateSettings
+from ig_subnet.validating.gate_settings import DuplicatesGate, GateSettings
+from ig_subnet.validating.likeness import Alike, Prints, most_alike
+from ig_subnet.validating.records import (
+    COPY,
+    DUPLICATE,
+    IGNORES_PROMPT,
+    NO_SCORE,
+    NOT_REGENERATED,
+    NOT_SAFE,
+    OTHER_PROMPT,
+    SEEN_BEFORE,
+    VALID,
+)
 
 
 class ImageKey(NamedTuple):
@@ -41,16 +53,29 @@ class Examined:
     phash: bytes | None = None
     findings: Findings | None = None
 
+    @property
+    def is_comparable(self) -> bool:
+        """Whether there is all it takes to compare it with other images."""
+        return self.phash is not None and self.findings is not None and self.findings.embedding is not None
+
 
 @dataclass(frozen=True)
 class Likeness:
-    """An earlier image that one is like: where it stands, and how like it is."""
+    """An earlier image that one is like: where it stands, the prompt it was made for, and how like it is."""
 
     round_id: int
     key: ImageKey
     prompt: str
-    distance: int
-    cosine: float
+    figures: Alike
+
+    def evidence(self) -> dict[str, Any]:
+        """What the record says of it."""
+        return {
+            "like": {"round_id": self.round_id, **self.key._asdict()},
+            "bits": self.figures.bits,
+            "laid_over": self.figures.laid_over,
+            "cosine": self.figures.cosine,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +114,7 @@ class Verdict:
 
 def judge(
     images: Sequence[Examined],
-    settings: GateSettings,
+    gates: GateSettings,
     *,
     round_id: int = 0,
     seen: Mapping[ImageKey, Likeness] | None = None,
@@ -101,4 +126,67 @@ def judge(
     prompt's position and the miner. Of images that are alike, the earliest keeps its pay: prompts are asked one after
     the other, answers to one prompt come in the order of `arrived`, images of an answer in that of their numbers.
     """
-    raise NotImplementedError
+    seen, checks = seen or {}, checks or {}
+    alike = _alike_in_round(images, gates.duplicates, round_id) if gates.duplicates else {}
+    return {
+        image.key: _verdict(
+            image, gates, alike.get(image.key), seen.get(image.key), checks.get((image.key.position, image.key.hotkey))
+        )
+        for image in images
+    }
+
+
+def _verdict(
+    image: Examined, gates: GateSettings, alike: Likeness | None, seen: Likeness | None, check: Check | None
+) -> Verdict:
+    """The verdict on one image, which is `alike` to an earlier one of its round, or was `seen` in an earlier round."""
+    found = image.findings
+    if image.refused is not None:
+        return Verdict(image.refused)
+    if found is None:
+        return Verdict(NO_SCORE)
+    if gates.nsfw is not None and found.unsafe is not None and found.unsafe >= gates.nsfw.threshold:
+        return Verdict(NOT_SAFE, {"unsafe": found.unsafe, "threshold": gates.nsfw.threshold})
+    if alike is not None and alike.key.position == image.key.position:
+        return Verdict(DUPLICATE if alike.key.hotkey == image.key.hotkey else COPY, alike.evidence())
+    if seen is not None and seen.prompt == image.prompt:
+        return Verdict(SEEN_BEFORE, seen.evidence())
+    if other := alike or seen:
+        return Verdict(OTHER_PROMPT, other.evidence())
+    if gates.alignment is not None and found.alignment is not None and found.alignment < gates.alignment.threshold:
+        return Verdict(IGNORES_PROMPT, {"alignment": found.alignment, "threshold": gates.alignment.threshold})
+    if check is not None and not check.matches:
+        return Verdict(NOT_REGENERATED, {"checked": asdict(check)})
+    if check is not None and check.number == image.key.number:
+        return Verdict(VALID, {"checked": asdict(check)})
+    return Verdict(VALID)
+
+
+def _alike_in_round(images: Sequence[Examined], gate: DuplicatesGate, round_id: int) -> dict[ImageKey, Likeness]:
+    """For each image that is like an earlier one of the round, that one: of its own answer if there is such a one, else
+    of another answer to its prompt, else of another prompt."""
+    ordered = sorted(
+        (image for image in images if image.is_comparable),
+        key=lambda image: (image.key.position, image.arrived, image.key.hotkey, image.key.number),
+    )
+    prints = prints_of(ordered)
+    positions = np.array([image.key.position for image in ordered])
+    _, miners = np.unique([image.key.hotkey for image in ordered], return_inverse=True)
+    alike: dict[ImageKey, Likeness] = {}
+    for index, image in enumerate(ordered):
+        same_prompt, own = positions[:index] == positions[index], miners[:index] == miners[index]
+        for earlier in (same_prompt & own, same_prompt & ~own, ~same_prompt):
+            found = most_alike((prints, index), prints, np.flatnonzero(earlier), gate)
+            if found is not None:
+                other = ordered[found.index]
+                alike[image.key] = Likeness(round_id, other.key, other.prompt, found)
+                break
+    return alike
+
+
+def prints_of(images: Sequence[Examined]) -> Prints:
+    """What comparable images are compared by."""
+    return Prints.of(
+        [image.phash for image in images if image.phash is not None],
+        [image.findings.embedding for image in images if image.findings and image.findings.embedding is not None],
+    )

@@ -2,23 +2,87 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Self
 
+import numpy as np
+from loguru import logger
+
+from ig_subnet.imaging.fingerprints import FINGERPRINT_BYTES
 from ig_subnet.validating.gate_settings import DuplicatesGate
-from ig_subnet.validating.gates import Examined, ImageKey, Likeness
-from ig_subnet.validating.records import FingerprintRow
+from ig_subnet.validating.gates import Examined, ImageKey, Likeness, prints_of
+from ig_subnet.validating.likeness import Prints, most_alike
+from ig_subnet.validating.records import FingerprintRow, RoundRecord
+from ig_subnet.validating.store import ScoreStore
 
 
 class History:
-    """The newest `settings.history` images; the oldest leave first. Filled from the store, then by recorded rounds."""
+    """The newest `gate.history` images, at least one; the oldest leave first.
 
-    def __init__(self, settings: DuplicatesGate) -> None:
-        self.settings = settings
+    Filled from the store when a validator starts, and by each round once that is recorded: a void round leaves nothing
+    here. It takes FINGERPRINT_BYTES and 2 bytes for each number of an embedding an image, and about 300 bytes more.
+    """
+
+    def __init__(self, gate: DuplicatesGate) -> None:
+        self._gate = gate
+        self._places: list[tuple[int, ImageKey, str]] = []
+        self._oldest = 0  # once it is full, where the next image goes
+        self._prints = Prints.of([], [])
+
+    @classmethod
+    def recalled(cls, gate: DuplicatesGate, store: ScoreStore) -> Self:
+        """The images that a store has."""
+        history = cls(gate)
+        history.add(store.fingerprints(gate.history))
+        return history
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def add(self, rows: Iterable[FingerprintRow]) -> None:
-        """Remembers images, oldest first."""
-        raise NotImplementedError
+        """Remembers images, oldest first. Those whose embedding has another length were made with another expert: they
+        are left out, and the log says how many."""
+        left_out = 0
+        for row in rows:
+            embedding = np.frombuffer(row.embedding or b"", np.float16)
+            if not len(embedding) or len(row.phash) != FINGERPRINT_BYTES:
+                left_out += 1
+                continue
+            if not len(self._places):
+                self._prints = Prints.empty(self._gate.history, len(embedding))
+            elif len(embedding) != self._prints.embeddings.shape[1]:
+                left_out += 1
+                continue
+            place = row.round_id, ImageKey(row.position, sys.intern(row.hotkey), row.number), sys.intern(row.prompt)
+            if len(self._places) < self._gate.history:
+                index = len(self._places)
+                self._places.append(place)
+            else:
+                index, self._oldest = self._oldest, (self._oldest + 1) % self._gate.history
+                self._places[index] = place
+            self._prints.put(index, row.phash, embedding)
+        if left_out:
+            logger.warning("{} images of earlier rounds have no fingerprint that could be compared", left_out)
+
+    def add_round(self, record: RoundRecord) -> None:
+        """Remembers the images of a recorded round, those that gates have stopped too."""
+        prompts = {prompt.position: prompt.text for prompt in record.prompts}
+        self.add(
+            FingerprintRow(
+                row.round_id, row.position, row.hotkey, row.number, prompts[row.position], row.phash, row.embedding
+            )
+            for row in record.images
+            if row.phash is not None and row.embedding is not None
+        )
 
     def seen(self, images: Sequence[Examined]) -> dict[ImageKey, Likeness]:
-        """For each of the images that is like an earlier one, the one that it is most like."""
-        raise NotImplementedError
+        """For each of the images that is like one of these, the one that it is most like."""
+        comparable = [image for image in images if image.is_comparable]
+        prints = prints_of(comparable)
+        alike = {}
+        for index, image in enumerate(comparable):
+            found = most_alike((prints, index), self._prints, slice(len(self)), self._gate)
+            if found is not None:
+                alike[image.key] = Likeness(*self._places[found.index], found)
+        return alike

@@ -1,68 +1,31 @@
 """One round: the prompts of its plan, every sampled miner asked for each, and what came of it.
 
 What a miner does wrong is an observation of it; what goes wrong here (the device, the decoders) is a RoundError, the
-round is void, and nobody is observed. Nothing is written: the caller records the result.
+round is void, and nobody is observed. Nothing is written or remembered: the caller records the result.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-from loguru import logger
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ig_subnet.imaging import ImageError
+from ig_subnet.validating.answers import Answer, Ask, Decode, RoundSettings, ask_miner
 from ig_subnet.validating.commitments import Plan
-from ig_subnet.validating.device import Device, ImageScore
+from ig_subnet.validating.device import Device
 from ig_subnet.validating.errors import RoundError
-from ig_subnet.validating.records import (
-    VALID,
-    AnswerRow,
-    ExpertScoreRow,
-    ImageRow,
-    PromptRow,
-    RewarderRow,
-    RoundRow,
-)
-from ig_subnet.validating.sampling import Miner, miner_seed
-from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
+from ig_subnet.validating.gates import Check, Declared, Examined, ImageKey, Verdict, judge
+from ig_subnet.validating.history import History
+from ig_subnet.validating.records import AnswerRow, ExpertScoreRow, ImageRow, PromptRow, RewarderRow, RoundRow
+from ig_subnet.validating.regeneration import Verify
+from ig_subnet.validating.rows import ExaminedPrompt, observations_of, rows_of
+from ig_subnet.validating.sampling import Miner, derived_seed
+from protocol import QueryStatus, TextToImageSynapse
 
 SCORING_SECONDS = 600.0  # beside the miners' deadline, what a prompt may take before the device is given up on
-SMALLEST_INCENTIVE = 1e-6  # of a valid image, so that any is above none; a normal CDF reaches 0 in float32
-EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-
-Ask = Callable[[Target, TextToImageSynapse], Awaitable[QueryResult]]
-"""`Dendrite.query`: ends within the synapse's deadline and raises for nothing that a miner does."""
-
-
-class Decode(Protocol):
-    """`DecoderPool.decode`."""
-
-    def __call__(
-        self, data: bytes, *, expected_format: str, expected_size: tuple[int, int], max_pixels: int
-    ) -> Awaitable[NDArray[np.uint8]]: ...
-
-
-@dataclass(frozen=True)
-class RoundSettings:
-    """The same for every round: what is asked for each of its prompts (sizes in pixels)."""
-
-    images: int
-    width: int
-    height: int
-    steps: int | None
-    timeout_seconds: float
-    save_images: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,40 +41,6 @@ class RoundResult:
     rewarder: RewarderRow
 
 
-@dataclass(frozen=True)
-class _Image:
-    """What is kept of an image that came, with the verdict of the gates; `pixels` only where that is `VALID`."""
-
-    sha256: str
-    format: str
-    width: int
-    height: int
-    bytes: int
-    verdict: str
-    pixels: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What one prompt of a round leaves behind."""
-
-    answers: list[AnswerRow]
-    images: list[ImageRow]
-    expert_scores: list[ExpertScoreRow]
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What one miner sent for one prompt, examined but not scored yet."""
-
-    miner: Miner
-    seed: int
-    status: QueryStatus
-    elapsed_seconds: float
-    detail: str
-    images: tuple[_Image, ...]
-
-
 async def run_round(
     plan: Plan,
     block: int,
@@ -122,56 +51,56 @@ async def run_round(
     device: Device,
     ask: Ask,
     decode: Decode,
+    history: History | None = None,
+    verify: Verify | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> RoundResult:
-    """Asks every one of `miners` for each prompt of the plan, with seeds from its secret, and scores what they send.
+    """Asks every one of `miners` for each prompt of the plan, with seeds from its secret, and judges what they send.
 
     Prompts go out one after the other, each to all miners at once and with one deadline for each; the images of one
-    are scored, in one batch, while the next one is out. Raises RoundError if the validator's own part fails.
+    are examined, in one batch, while the next one is out. The gates look at the whole round in the end, and at
+    `history`, the images of earlier ones. Raises RoundError if the validator's own part fails.
     """
-    round_id, started_at = plan.round, time.time()
+    round_id, started_at = plan.round, clock()
     prompts = plan.rows()
-    scored: list[asyncio.Task[_Rows]] = []
+    examining: list[asyncio.Task[ExaminedPrompt]] = []
     try:
         async with asyncio.timeout(len(prompts) * (settings.timeout_seconds + SCORING_SECONDS)):
-            async with asyncio.TaskGroup() as scoring:
+            async with asyncio.TaskGroup() as tasks:
                 for prompt in prompts:
                     async with asyncio.TaskGroup() as asking:
-                        asked = [asking.create_task(_ask(m, prompt, secret, settings, ask, decode)) for m in miners]
+                        asked = [
+                            asking.create_task(ask_miner(miner, prompt, secret, settings, ask, decode))
+                            for miner in miners
+                        ]
                     answers = [task.result() for task in asked]
-                    scored.append(scoring.create_task(_score(prompt, answers, settings.images, device)))
+                    examining.append(tasks.create_task(_examine(prompt, answers, secret, device, verify)))
+            examined = [task.result() for task in examining]
+            verdicts = await asyncio.to_thread(_judge, round_id, examined, device, history)
+            rows = await asyncio.to_thread(rows_of, examined, verdicts, settings.images)
     except TimeoutError as error:
         raise RoundError(f"round {round_id} is void: scoring did not come to an end") from error
     except Exception as error:
         cause = _first_cause(error)
         raise RoundError(f"round {round_id} is void: {type(cause).__name__}: {cause}") from cause
 
-    rows = [task.result() for task in scored]
-    answer_rows = tuple(answer for of_prompt in rows for answer in of_prompt.answers)
     return RoundResult(
         RoundRow(
             round_id,
             started_at=started_at,
-            finished_at=time.time(),
+            finished_at=clock(),
             block=block,
-            queried=len(answer_rows),
-            answered=sum(answer.status == QueryStatus.ANSWERED for answer in answer_rows),
+            queried=len(rows.answers),
+            answered=sum(answer.status == QueryStatus.ANSWERED for answer in rows.answers),
             rewarder=device.rewarder.fingerprint,
         ),
         prompts,
-        answer_rows,
-        tuple(image for of_prompt in rows for image in of_prompt.images),
-        tuple(score for of_prompt in rows for score in of_prompt.expert_scores),
-        _observations(answer_rows),
+        tuple(rows.answers),
+        tuple(rows.images),
+        tuple(rows.expert_scores),
+        observations_of(rows.answers),
         device.rewarder,
     )
-
-
-def _observations(answers: Iterable[AnswerRow]) -> dict[str, float]:
-    """Each miner's mean incentive over the prompts it was asked."""
-    incentives: dict[str, list[float]] = {}
-    for answer in answers:
-        incentives.setdefault(answer.hotkey, []).append(answer.incentive)
-    return {hotkey: math.fsum(earned) / len(earned) for hotkey, earned in incentives.items()}
 
 
 def is_askable(text: str) -> bool:
@@ -183,112 +112,58 @@ def is_askable(text: str) -> bool:
     return True
 
 
-async def _ask(
-    miner: Miner, prompt: PromptRow, secret: bytes, settings: RoundSettings, ask: Ask, decode: Decode
-) -> _Answer:
-    seed = miner_seed(secret, miner.hotkey, prompt.position)
-    synapse = TextToImageSynapse(
-        prompt=prompt.text,
-        width=settings.width,
-        height=settings.height,
-        num_images=settings.images,
-        seed=seed,
-        steps=settings.steps,
-        deadline_seconds=settings.timeout_seconds,
+async def _examine(
+    prompt: PromptRow, answers: Sequence[Answer], secret: bytes, device: Device, verify: Verify | None
+) -> ExaminedPrompt:
+    """What the device says of every image of every answer to one prompt, in one batch; their pixels are let go."""
+    pixels = {
+        ImageKey(prompt.position, answer.miner.hotkey, number): image.pixels
+        for answer in answers
+        for number, image in enumerate(answer.images)
+        if image.pixels is not None
+    }
+    seed = derived_seed(secret, f"examination {prompt.position}")
+    found = await device.examine(list(pixels.values()), prompt.text, prompt.topic, seed)
+    findings = dict(zip(pixels, found, strict=True))
+    checks: Mapping[str, Check] = {}
+    if verify is not None:
+        declared = [
+            Declared(answer.miner.hotkey, number, image.seed, answer.seeds, image.model, finding.embedding)
+            for answer in answers
+            for number, image in enumerate(answer.images)
+            if (finding := findings.get(ImageKey(prompt.position, answer.miner.hotkey, number))) is not None
+            and finding.embedding is not None
+        ]
+        checks = await verify(prompt, declared, secret)
+    without_pixels = [
+        replace(answer, images=tuple(replace(image, pixels=None) for image in answer.images)) for answer in answers
+    ]
+    return ExaminedPrompt(prompt, without_pixels, findings, checks)
+
+
+def _judge(
+    round_id: int, prompts: Sequence[ExaminedPrompt], device: Device, history: History | None
+) -> dict[ImageKey, Verdict]:
+    images = [
+        Examined(
+            key := ImageKey(prompt.row.position, answer.miner.hotkey, number),
+            prompt.row.text,
+            answer.elapsed_seconds,
+            image.refused,
+            image.phash,
+            prompt.findings.get(key),
+        )
+        for prompt in prompts
+        for answer in prompt.answers
+        for number, image in enumerate(answer.images)
+    ]
+    return judge(
+        images,
+        device.gates,
+        round_id=round_id,
+        seen=history.seen(images) if history is not None else {},
+        checks={(prompt.row.position, hotkey): check for prompt in prompts for hotkey, check in prompt.checks.items()},
     )
-    if miner.target is None:
-        return _Answer(miner, seed, QueryStatus.UNREACHABLE, 0.0, "no axon is announced any more", ())
-    try:
-        result = await ask(miner.target, synapse)
-    except Exception:  # a fault of ours, but one that a single miner must not be able to stop rounds with
-        logger.exception("querying uid {} failed", miner.uid)
-        return _Answer(miner, seed, QueryStatus.FAILED, 0.0, "the query failed on this side", ())
-    examined = [await _examine(image, settings, decode) for image in result.images[: settings.images]]
-    return _Answer(miner, seed, result.status, result.elapsed_seconds, result.detail, tuple(examined))
-
-
-async def _examine(image: GeneratedImage, settings: RoundSettings, decode: Decode) -> _Image:
-    size = (settings.width, settings.height)
-    sha256 = (await asyncio.to_thread(hashlib.sha256, image.data)).hexdigest()
-    pixels = None
-    try:
-        pixels = await decode(
-            image.data, expected_format=image.format, expected_size=size, max_pixels=size[0] * size[1]
-        )
-        verdict = VALID
-    except ImageError as error:
-        verdict = error.reason
-    if pixels is not None and settings.save_images is not None:
-        file = settings.save_images / f"{sha256}.{EXTENSIONS[image.format]}"
-        await asyncio.to_thread(_save, file, image.data)
-    return _Image(sha256, image.format, image.width, image.height, len(image.data), verdict, pixels)
-
-
-async def _score(prompt: PromptRow, answers: Sequence[_Answer], images_asked: int, device: Device) -> _Rows:
-    """Scores every valid image of every answer to one prompt in one batch."""
-    pixels = [found.pixels for answer in answers for found in answer.images if found.pixels is not None]
-    scores = await device.score(pixels, prompt.text, prompt.topic)
-    return await asyncio.to_thread(_rows, prompt, answers, scores, images_asked)  # 40 ms for 192 miners with 4 images
-
-
-def _rows(
-    prompt: PromptRow, answers: Sequence[_Answer], scores: Sequence[ImageScore | None], images_asked: int
-) -> _Rows:
-    """The rows of one prompt; `scores` are of the images with pixels, in their order, and all others are at 0."""
-    remaining = iter(scores)
-    rows = _Rows([], [], [])
-    for answer in answers:
-        earned = 0.0
-        for number, found in enumerate(answer.images):
-            key = (prompt.round_id, prompt.position, answer.miner.hotkey, number)
-            verdict, total, incentive, disagreement = found.verdict, None, 0.0, None
-            if found.pixels is not None:
-                score = next(remaining)
-                if score is None:
-                    verdict = "no finite score"
-                else:
-                    total, incentive = score.total, min(1.0, max(SMALLEST_INCENTIVE, score.incentive))
-                    disagreement = score.disagreement
-                    rows.expert_scores.extend(
-                        ExpertScoreRow(*key, name, expert.score, int(expert.truncated))
-                        for name, expert in score.experts.items()
-                    )
-            earned += incentive
-            rows.images.append(
-                ImageRow(
-                    *key,
-                    sha256=found.sha256,
-                    format=found.format,
-                    width=found.width,
-                    height=found.height,
-                    bytes=found.bytes,
-                    verdict=verdict,
-                    total=total,
-                    incentive=incentive,
-                    disagreement=disagreement,
-                )
-            )
-        rows.answers.append(
-            AnswerRow(
-                prompt.round_id,
-                prompt.position,
-                answer.miner.hotkey,
-                answer.miner.uid,
-                status=answer.status.value,
-                elapsed_seconds=answer.elapsed_seconds,
-                seed=answer.seed,
-                incentive=min(1.0, earned / images_asked),
-                detail=answer.detail,
-            )
-        )
-    return rows
-
-
-def _save(file: Path, data: bytes) -> None:
-    if not file.exists():
-        part = file.with_suffix(f".{secrets.token_hex(8)}.part")  # two miners may have sent the same image
-        part.write_bytes(data)
-        part.replace(file)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -66,8 +66,8 @@ def test_one_expert_that_is_not_measured_is_enough(tmp_path: Path) -> None:
 
 
 def test_at_home_it_is_a_warning(tmp_path: Path, warnings: list[str]) -> None:
-    prompter, _ = load_models(profile(tmp_path, first=""), "cpu", 1, pays_strangers=False)
-    assert [topic.name for topic in prompter.topics] == ["stacked", "alone"]
+    models = load_models(profile(tmp_path, first=""), "cpu", 1, pays_strangers=False)
+    assert [topic.name for topic in models.prompter.topics] == ["stacked", "alone"]
     assert len(warnings) == 1 and "python scripts/calibrate.py" in warnings[0]
 
 
@@ -80,7 +80,8 @@ async def test_topics_reach_the_mixture(tmp_path: Path, warnings: list[str]) -> 
 
         image = np.asarray(black)
         ((alone,), (stacked,)) = [
-            await device.score([image], "a red circle above a blue square", topic) for topic in ("alone", "stacked")
+            await device.examine([image], "a red circle above a blue square", topic, b"")
+            for topic in ("alone", "stacked")
         ]
         assert (device.rewarder.dtype, device.rewarder.resize) == ("float32", "pil")
         assert set(device.rewarder.identities) == {"pick_score", "clip_aesthetic"}

@@ -19,7 +19,7 @@ from ig_subnet.config.settings import parse_validator_settings
 from ig_subnet.prompts import Candidates, Topic
 from ig_subnet.reporting.wandb_log import WandbRun
 from ig_subnet.validating.commitments import verify
-from ig_subnet.validating.device import Device
+from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import RoundError
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.records import CommitmentRow
@@ -76,7 +76,7 @@ async def validator(
     settings = parse_validator_settings(
         ["--subtensor.network", "local", "--neuron.prompts_per_round", "2", "--neuron.images_per_prompt", "1"]
     )
-    models = prompter or MadeUpPrompter(), mixture or BrightnessMixture()
+    models = Models(prompter or MadeUpPrompter(), mixture or BrightnessMixture())
     async with Memory(folder / "scores.sqlite3") as memory, Device(lambda: models) as device:
         yield ValidatorNeuron(
             settings,

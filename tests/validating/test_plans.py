@@ -15,7 +15,7 @@ from made_up_rounds import HOTKEY, make_round
 from ig_subnet.chain import MetagraphSnapshot
 from ig_subnet.prompts import Topic
 from ig_subnet.validating.commitments import PrompterIdentity, digest_of, verify
-from ig_subnet.validating.device import Device
+from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import RoundError, StoreDamaged, StoreForeign
 from ig_subnet.validating.memory import CommittedPlan, Memory
 from ig_subnet.validating.plans import Planner
@@ -43,7 +43,10 @@ async def validator(
     askable: Callable[[str], bool] = is_askable,
     seed: int | None = 7,
 ) -> AsyncIterator[tuple[Planner, Memory]]:
-    async with Memory(path) as memory, Device(lambda: (prompter or MadeUpPrompter(), BrightnessMixture())) as device:
+    async with (
+        Memory(path) as memory,
+        Device(lambda: Models(prompter or MadeUpPrompter(), BrightnessMixture())) as device,
+    ):
         flags = {"hotkey": hotkey, "netuid": netuid, "prompts": prompts, "sample_size": sample_size}
         yield Planner(device, memory, **flags, askable=askable, seed=seed), memory  # type: ignore[arg-type]
 

@@ -18,11 +18,13 @@ from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter, grey
 
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
 from ig_subnet.imaging import DecoderPool
+from ig_subnet.validating.answers import Ask, RoundSettings
 from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdentity
-from ig_subnet.validating.device import Device
+from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import RoundError
 from ig_subnet.validating.records import PromptRow
-from ig_subnet.validating.round import SMALLEST_INCENTIVE, Ask, RoundResult, RoundSettings, is_askable, run_round
+from ig_subnet.validating.round import RoundResult, is_askable, run_round
+from ig_subnet.validating.rows import SMALLEST_INCENTIVE
 from ig_subnet.validating.sampling import Miner, miner_seed
 from protocol import Axon, Busy, Dendrite, GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
@@ -114,7 +116,7 @@ async def test_a_round_among_miners_of_every_kind(tmp_path: Path) -> None:
         async with miner(50, bright) as gone:
             miners.append(gone)
         miners.append(Miner("withdrawn", 51, None))
-        device = await stack.enter_async_context(Device(lambda: (MadeUpPrompter(), mixture)))
+        device = await stack.enter_async_context(Device(lambda: Models(MadeUpPrompter(), mixture)))
         decoders = await stack.enter_async_context(DecoderPool(1))
         dendrite = await stack.enter_async_context(Dendrite(me, BtAuthVerifier(me.hotkey), allow_private=True))
 
@@ -213,7 +215,7 @@ async def play(
     decode: Callable = decode_nothing,
     secret: bytes = SECRET,
 ) -> RoundResult:
-    async with Device(lambda: (MadeUpPrompter(), mixture or BrightnessMixture())) as device:
+    async with Device(lambda: Models(MadeUpPrompter(), mixture or BrightnessMixture())) as device:
         return await run_round(
             PLAN,
             1,
@@ -287,7 +289,9 @@ async def test_a_device_that_hangs_ends_the_round(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ig_subnet.validating.round.SCORING_SECONDS", 0.2)
     hanging = threading.Event()
     try:
-        async with Device(lambda: (MadeUpPrompter(), BrightnessMixture(lambda images: hanging.wait(60)))) as device:
+        async with Device(
+            lambda: Models(MadeUpPrompter(), BrightnessMixture(lambda images: hanging.wait(60)))
+        ) as device:
             with pytest.raises(RoundError, match="scoring did not come to an end"):
                 await run_round(
                     PLAN,
@@ -341,7 +345,7 @@ async def test_no_callback_holds_the_loop_over_50_ms(monkeypatch: pytest.MonkeyP
     image = np.random.default_rng(0).integers(0, 256, 400_000, dtype=np.uint8).tobytes()
     miners = [Miner(f"hotkey {uid}", uid, Target(f"hotkey {uid}", "127.0.0.1", 1)) for uid in range(48)]
     await play()  # what is imported on the first use is no callback of a round
-    async with Device(lambda: (MadeUpPrompter(), BrightnessMixture(before=slow))) as device:
+    async with Device(lambda: Models(MadeUpPrompter(), BrightnessMixture(before=slow))) as device:
         monkeypatch.setattr(asyncio.events.Handle, "_run", measured)
         await run_round(
             PLAN,
