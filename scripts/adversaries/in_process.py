@@ -51,6 +51,7 @@ class Arena:
         self.names = [name for contestant in contestants for name in contestant.names]
         self.hotkeys = {name: Keypair.create_from_uri(f"//{name}").ss58_address for name in self.names}
         self._adversaries = {self.hotkeys[name]: one.adversary for one in contestants for name in one.names}
+        self.loading = asyncio.Lock()  # models are loaded one after the other: accelerate's empty weights are global
         self._made: dict[tuple[str, str, int], asyncio.Task[Answer]] = {}
 
     async def answer(self, hotkey: str, synapse: TextToImageSynapse) -> Answer:
@@ -139,7 +140,8 @@ async def subnet(
                 *("--neuron.images_per_prompt", str(options.images)),
             ]
         )
-        device = await stack.enter_async_context(device_of(options.profile, gates, folder))
+        async with arena.loading:
+            device = await stack.enter_async_context(device_of(options.profile, gates, folder))
         chain = await stack.enter_async_context(open_chain(node.endpoint, NETUID, wallets[VALIDATOR]))
         memory = await stack.enter_async_context(Memory(settings.state_directory / STORE_FILE))
         decode: Decode = trusting_decode

@@ -20,6 +20,7 @@ from protocol import GeneratedImage, TextToImageSynapse
 
 CANDIDATES = 12  # captions whose images compete to be the one for every prompt, and prompts that judge them
 CANDIDATE_STEPS = 8
+UNIVERSAL_STEPS = 200  # of the ascent on all of these prompts in turn
 DRAWINGS = 48  # ways of writing a prompt that compete
 FILLERS = {"a", "an", "and", "of", "to"}
 SHARE_OF_DEADLINE = 0.9  # when slow answers arrive
@@ -63,7 +64,7 @@ def image_for_every_prompt(lab: Lab, size: tuple[int, int]) -> Image.Image:
     made = [lab.generator.generate(prompt, "", *size, [0], CANDIDATE_STEPS)[0] for prompt in prompts]
     images = [image for image in made if image is not None]
     means = torch.stack([lab.mixture.score(images, prompt).incentive for prompt in prompts]).mean(0)
-    return ascend([images[int(means.argmax())]], prompts, Goal(MIXTURE), lab.climbable, seed=0)[0]
+    return ascend([images[int(means.argmax())]], prompts, Goal(MIXTURE, steps=UNIVERSAL_STEPS), lab.climbable, 0)[0]
 
 
 @dataclass
