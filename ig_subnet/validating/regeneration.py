@@ -7,6 +7,7 @@ or number format adds up in another order. An answer that declares nothing, or t
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections import defaultdict
@@ -98,6 +99,8 @@ class Regenerator:
         prompt, steps = WARM_UP
         for _ in range(2):  # the first one takes longer
             _, seconds = await self._device.run(self._generate, model, prompt, 0, steps)
+        gc.collect()  # as `Device` does, and for its reason
+        gc.freeze()
         self._references[model.name] = _Reference(
             model, gates.duplicates.expert, measured[model.name].cosine, seconds / steps
         )
