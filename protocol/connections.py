@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import replies
 from .limits import Limits
+from .rates import RateLimit
 from .replies import ErrorReply
 
 __all__ = ["GuardedConnection", "source_of"]
@@ -25,14 +26,17 @@ class GuardedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 connection with caps on connections, headers and body length, and a deadline for every phase.
 
     A request needs a Content-Length (no chunked bodies: one way to say where a request ends) and is answered before the
-    next one may begin. `sources` counts the open connections by `source_of` and is shared by all connections of one
-    axon.
+    next one may begin. `sources` counts the open connections by `source_of`, `rate` bounds the requests of each (None
+    does not); both are shared by all connections of one server.
     """
 
-    def __init__(self, *args: Any, limits: Limits, sources: Counter[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: Limits, sources: Counter[str], rate: RateLimit | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._sources = sources
+        self._rate = rate
         self._source: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -88,6 +92,8 @@ class GuardedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             raise _Refused("a second request before the first is answered")
+        if self._rate is not None and self._source is not None and self._rate.take(self._source):
+            self._stop(replies.TOO_MANY_REQUESTS)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -30,6 +30,10 @@ class Limits:
     """Open connections of one axon. A subnet has at most 64 validators."""
     max_connections_per_address: int = 64
     """Open connections from one IP address: one host cannot take all of them. Validators behind one NAT still fit."""
+    address_seconds: float = 0.0
+    """Between two requests from one IP address in the long run; 0 sets no limit. What is above it is not even read."""
+    address_at_once: int = 1
+    """Requests from one IP address that need not wait for that."""
 
     # --- the work, as the axon admits it ----------------------------------------------------------------------------
     max_running: int = 4
@@ -79,6 +83,8 @@ RECORD_LIMITS = Limits(
     idle_seconds=5,
     max_connections=128,
     max_connections_per_address=16,
+    address_seconds=0.1,
+    address_at_once=64,
     max_running=1,
     max_waiting=16,
     max_per_caller=1,

@@ -31,6 +31,7 @@ from .admission import Admission
 from .connections import GuardedConnection
 from .errors import AuthenticationError, Busy, FramingError, ListenError, Refusal, Unsupported
 from .limits import Limits
+from .rates import RateLimit
 from .replies import ErrorReply
 from .signing import HEADER_RESPONSE_SIGNATURE, Signer, VerifiedRequest, Verifier, parse_auth_headers
 
@@ -181,7 +182,9 @@ class SignedServer(ABC, Generic[Synapse]):
         app.add_route(self._path, self._endpoint, methods=["POST"])
         app.add_exception_handler(404, _not_found)
         app.add_exception_handler(405, _method_not_allowed)
-        connection = functools.partial(GuardedConnection, limits=self._limits, sources=Counter())
+        limits = self._limits
+        rate = RateLimit(limits.address_seconds, limits.address_at_once) if limits.address_seconds else None
+        connection = functools.partial(GuardedConnection, limits=limits, sources=Counter(), rate=rate)
         return uvicorn.Config(
             app,
             http=connection,  # type: ignore[arg-type]  # a partial of the class is as good as a class
@@ -194,8 +197,8 @@ class SignedServer(ABC, Generic[Synapse]):
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=self._limits.idle_seconds,
-            timeout_graceful_shutdown=self._limits.shutdown_seconds,
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=limits.shutdown_seconds,
         )
 
     # --- one request ------------------------------------------------------------------------------------------------

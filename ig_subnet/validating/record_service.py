@@ -21,7 +21,8 @@ from ig_subnet.validating.reading import StoreReader
 from ig_subnet.validating.sampling import validates
 from ig_subnet.validating.thread import OneThread
 from protocol import Busy, MinerRecord, RecordSynapse, Refusal
-from protocol.limits import DEFAULT_LIMITS
+from protocol.limits import RECORD_LIMITS
+from protocol.rates import RateLimit
 
 if TYPE_CHECKING:
     from protocol import RecordServer  # a web server, which --help can do without
@@ -32,31 +33,6 @@ AT_ONCE = 4
 """Records that a hotkey may ask for without waiting, such as to page through its rounds."""
 PUBLISH_SECONDS = 60.0
 """Between two looks at what the chain says of this validator's address."""
-
-
-class RateLimit:
-    """At most `at_once` events of one key at once, and one in `seconds` in the long run; forgets who has waited.
-
-    The generic cell rate algorithm (ITU-T I.371): of a key nothing is kept but the time at which it would be without
-    any debt.
-    """
-
-    def __init__(self, seconds: float, at_once: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._at_once = at_once
-        self._clock = clock
-        self._free_at: dict[str, float] = {}
-
-    def take(self, key: str) -> float:
-        """0 if it may go on, and that is counted; else the seconds to wait."""
-        now = self._clock()
-        self._free_at = {other: free_at for other, free_at in self._free_at.items() if free_at > now}
-        free_at = self._free_at.get(key, now) + self._seconds
-        wait = free_at - now - self._seconds * self._at_once
-        if wait > 0:
-            return wait
-        self._free_at[key] = free_at
-        return 0.0
 
 
 class RecordService:
@@ -70,7 +46,7 @@ class RecordService:
         path: Path,
         metagraph: Callable[[], MetagraphSnapshot],
         *,
-        max_bytes: int = DEFAULT_LIMITS.max_record_bytes,
+        max_bytes: int = RECORD_LIMITS.max_record_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path

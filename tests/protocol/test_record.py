@@ -60,7 +60,15 @@ def record_of(hotkey: str) -> MinerRecord:
     }
     weight = {
         **{"at": 3.0, "block": 101, "outcome": "set", "detail": "", "uid": 3, "share": 1.0, "average": 0.25},
-        **{"limited": 0.25, "highest": 0.25, "highest_share": 1.0, "weighed": 2, "paid": 1, "alpha": 0.1, "shaping": {"kind": "power"}},
+        **{
+            "limited": 0.25,
+            "highest": 0.25,
+            "highest_share": 1.0,
+            "weighed": 2,
+            "paid": 1,
+            "alpha": 0.1,
+            "shaping": {"kind": "power"},
+        },
     }
     told = {"hotkey": hotkey, "at": 4.0, "standing": standing, "rounds": [asked], "older": 4, "weights": [weight]}
     return MinerRecord.model_validate_json(json.dumps(told))
@@ -304,6 +312,22 @@ async def test_connections_are_capped(keys: Keys, client: RecordClient, at: Wher
         for _, writer in crowd:
             writer.transport.abort()
     assert result.status is QueryStatus.UNREACHABLE
+
+
+async def test_requests_from_one_address_are_bounded(keys: Keys, client: RecordClient, at: Where) -> None:
+    """Whoever sends them, and however; other addresses are not concerned."""
+    limits = Limits(address_seconds=3600, address_at_once=3)
+    async with serving(keys, limits=limits) as server:
+        for _ in range(2):
+            assert (await client.query(at(server.port), RecordSynapse())).status is QueryStatus.ANSWERED
+        assert verdict(await say(server.port, b"GET / HTTP/1.1\r\n\r\n")) == (404, "not_found", False)
+        result = await client.query(at(server.port), RecordSynapse())
+        assert (result.status, result.detail) == (QueryStatus.REFUSED, "HTTP 429 too_many_requests, unsigned")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
+        writer.write(Caller(keys).request())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert verdict(await reader.read()) == (200, "", True)
+        writer.transport.abort()
 
 
 # --- hostile validators ----------------------------------------------------------------------------------------------

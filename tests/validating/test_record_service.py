@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from bittensor.keyfiles import Keypair
-from hypothesis import given
-from hypothesis import strategies as st
 from recorded_validator import ALICE, BOB, CAROL, VALIDATOR, metagraph, record_rounds
 from wire_peers import PATIENCE_SECONDS
 
@@ -24,7 +22,6 @@ from ig_subnet.validating.record_service import (
     PUBLISH_SECONDS,
     SECONDS_BETWEEN,
     AddressPublisher,
-    RateLimit,
     RecordService,
 )
 from ig_subnet.validating.store import STORE_FILE, ScoreStore
@@ -130,30 +127,6 @@ async def test_a_record_that_is_too_large_holds_fewer_rounds(store: Path) -> Non
 async def test_a_service_needs_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="has this validator ever started"):
         await RecordService(tmp_path / STORE_FILE, lambda: metagraph()).__aenter__()
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 40)), max_size=60))
-def test_the_rate_of_each_key_is_bounded(events: list[tuple[str, float]]) -> None:
-    """In any stretch of time no more than what is allowed at once, and one for each period of it; others' keys do not
-    count; who waits as long as it is told goes on."""
-    clock = Clock()
-    limit = RateLimit(10.0, 3, clock)
-    taken: dict[str, list[float]] = {"a": [], "b": []}
-    for key, pause in events:
-        clock.now += pause
-        wait = limit.take(key)
-        if not wait:
-            taken[key].append(clock.now)
-        elif key == "a":
-            clock.now += wait + 1e-9
-            assert not limit.take(key)
-            taken[key].append(clock.now)
-    for times in taken.values():
-        for first, begin in enumerate(times):
-            for number, end in enumerate(times[first:], 1):
-                assert number <= 3 + (end - begin) / 10.0 + 1e-6
-    clock.now += 1000
-    assert not limit.take("c") and len(limit._free_at) == 1, "who has waited is forgotten"
 
 
 # --- the address on the chain ----------------------------------------------------------------------------------------
