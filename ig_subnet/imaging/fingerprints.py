@@ -1,13 +1,14 @@
 """What is left of an image when detail is taken away: enough to know it again, whatever was done to hide it.
 
-A fingerprint is a thumbnail of brightness. Two measures follow from it, both in bits of 256:
+A fingerprint is a thumbnail of brightness. Two measures follow from it, both of the lowest frequencies of its cosine
+transform:
 
-- the distance of perceptual hashes: the signs of the lowest frequencies of the cosine transform (after Zauner,
-  Implementation and Benchmarking of Perceptual Image Hash Functions, 2010), the least over the eight ways of mirroring
-  and turning one image. Encoding again, noise and blur change few of them; a crop of a few percent changes many.
-- the same distance once one image is laid over the other: of a grid of crops of either the one whose lowest frequencies
-  are most like the other image's, brought nearest by inverse compositional alignment (Baker and Matthews, Lucas-Kanade
-  20 Years On, 2004). Crops, small turns and other margins change it little.
+- the distance of perceptual hashes, in bits of 256: whose signs differ (after Zauner, Implementation and Benchmarking
+  of Perceptual Image Hash Functions, 2010), the least over the eight ways of mirroring and turning one image. Encoding
+  again, noise and blur change few of them; a crop of a few percent changes many.
+- the likeness once one image is laid over the other, at most 1: of a grid of crops of either, the one that is most like
+  the other image is brought nearest to it by inverse compositional alignment (Baker and Matthews, Lucas-Kanade 20 Years
+  On, 2004). Crops, small turns and other margins change it little.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SIDE = 64  # of a thumbnail, in pixels
 FINGERPRINT_BYTES = SIDE * SIDE
 HASH_SIDE = 16  # frequencies along either axis
 HASH_BITS = HASH_SIDE * HASH_SIDE
+LIKENESS_SIDE = 24  # frequencies along either axis
 
 COARSE_SIDE = 8  # frequencies along either axis by which crops are found
 CROPS = (1.0, 0.95, 0.9, 0.85, 0.8)  # what is left of an axis
@@ -32,7 +34,7 @@ ITERATIONS = 4  # of each pass
 LARGEST_STEP = 0.1  # of an iteration, in halves of a side
 LOWEST, HIGHEST = np.array([[[0.65, -0.2, -0.35], [-0.2, 0.65, -0.35]], [[1.08, 0.2, 0.35], [0.2, 1.08, 0.35]]])
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]  # float32 here
 Bytes = NDArray[np.uint8]
 
 
@@ -51,19 +53,19 @@ def oriented_hashes(fingerprint: Bytes) -> Bytes:
     return _packed(_hash_bits(_oriented(_thumbnails(fingerprint[None])[0])))
 
 
-def laid_over_distances(fingerprint: Bytes, others: Bytes) -> NDArray[np.intp]:
-    """[N]: by how many bits a fingerprint [FINGERPRINT_BYTES] differs from each of others [N, FINGERPRINT_BYTES] once
-    one is laid over a crop of the other, whichever is the crop of which."""
-    these = _thumbnails(np.broadcast_to(fingerprint, others.shape))
-    those = _thumbnails(others)
-    return np.minimum(_distances_to_crops(these, those), _distances_to_crops(those, these))
+def laid_over(fingerprint: Bytes, others: Bytes) -> Floats:
+    """[N] in [-1, 1]: how like a fingerprint [FINGERPRINT_BYTES] is to each of others [N, FINGERPRINT_BYTES] once one
+    is laid over a crop of the other, whichever is the crop of which."""
+    these, those = _thumbnails(np.broadcast_to(fingerprint, others.shape)), _thumbnails(others)
+    return np.maximum(_likeness_to_crops(these, those), _likeness_to_crops(those, these))
 
 
 def _thumbnails(fingerprints: Bytes) -> Floats:
     """[N, SIDE, SIDE]: brightness with a mean of 0 and a deviation of 1; all 0 for an image of one brightness."""
     levels = fingerprints.reshape(-1, SIDE, SIDE).astype(np.float32)
     levels -= levels.mean(axis=(1, 2), keepdims=True)
-    return levels / np.maximum(levels.std(axis=(1, 2), keepdims=True), 1e-9)
+    levels /= np.maximum(levels.std(axis=(1, 2), keepdims=True), 1e-9)
+    return levels
 
 
 def _oriented(image: Floats) -> Floats:
@@ -83,15 +85,25 @@ def _packed(bits: NDArray[np.bool_]) -> Bytes:
     return np.packbits(bits, axis=-1)
 
 
-def _distances_to_crops(whole: Floats, parts: Floats) -> NDArray[np.intp]:
-    """[N]: by how many bits each of `parts` differs from what it covers of its `whole`, both [N, SIDE, SIDE]."""
+def _likeness_to_crops(whole: Floats, parts: Floats) -> Floats:
+    """[N]: how like each of `parts` is to what it covers of its `whole`, both [N, SIDE, SIDE]."""
     oriented = np.stack([_oriented(part) for part in parts])
-    boxes, ways = _best_crops(whole, oriented)
+    maps, ways = _best_crops(whole, oriented)
     parts = oriented[np.arange(len(parts)), ways]
-    for blur, inside in BLUR_MATRICES:
-        boxes = _aligned(blur @ whole @ blur.T, blur @ parts @ blur.T, inside, boxes)
-    differing: NDArray[np.intp] = (_hash_bits(_warped(whole, boxes)) != _hash_bits(parts)).sum(axis=1)
-    return differing
+    for blur, inside in PASSES:
+        maps = _aligned(blur @ whole @ blur.T, blur @ parts @ blur.T, inside, maps)
+    likeness: Floats = (_spectra(_warped(whole, maps)) * _spectra(parts)).sum(axis=1)
+    return likeness
+
+
+def _spectra(images: Floats) -> Floats:
+    """[N, 575] of unit length: the roots of the lowest frequencies of images [N, SIDE, SIDE], with their signs.
+
+    Roots, because frequencies as they are would be all about the few strongest, and their signs alone would count noise
+    as much as what is shown.
+    """
+    found = LIKENESS_FREQUENCIES @ images @ LIKENESS_FREQUENCIES.T
+    return _directions((np.sign(found) * np.sqrt(np.abs(found))).reshape(len(images), -1))
 
 
 def _best_crops(whole: Floats, oriented: Floats) -> tuple[Floats, NDArray[np.intp]]:
@@ -101,21 +113,22 @@ def _best_crops(whole: Floats, oriented: Floats) -> tuple[Floats, NDArray[np.int
     """
     number, axes = len(whole), len(AXES)
     rows = CROP_FREQUENCIES.reshape(axes * COARSE_SIDE, SIDE)
-    found = (rows @ whole @ rows.T).reshape(number, axes, COARSE_SIDE, axes, COARSE_SIDE)
+    found: Floats = (rows @ whole @ rows.T).reshape(number, axes, COARSE_SIDE, axes, COARSE_SIDE)
     crops = _directions(found.transpose(0, 1, 3, 2, 4).reshape(number, axes * axes, -1))
-    coarse = FREQUENCIES[:COARSE_SIDE]
-    likeness = crops @ _directions((coarse @ oriented @ coarse.T).reshape(number, 8, -1)).swapaxes(1, 2)
+    coarse: Floats = FREQUENCIES[:COARSE_SIDE] @ oriented @ FREQUENCIES[:COARSE_SIDE].T
+    likeness = crops @ _directions(coarse.reshape(number, 8, -1)).swapaxes(1, 2)
     crop, way = np.unravel_index(likeness.reshape(number, -1).argmax(axis=1), (axes * axes, 8))
-    boxes = np.zeros((number, 2, 3), np.float32)
-    boxes[:, 1, 1], boxes[:, 1, 2] = AXES[crop // axes].T
-    boxes[:, 0, 0], boxes[:, 0, 2] = AXES[crop % axes].T
-    return boxes, way
+    maps = np.zeros((number, 2, 3), np.float32)
+    maps[:, 1, 1], maps[:, 1, 2] = AXES[crop // axes].T
+    maps[:, 0, 0], maps[:, 0, 2] = AXES[crop % axes].T
+    return maps, way
 
 
 def _directions(vectors: Floats) -> Floats:
-    """Vectors [..., D] without their first number, the mean, at unit length."""
+    """Vectors [..., D] without their first number, the mean, at unit length; all 0 where nothing else is in them."""
     rest = vectors[..., 1:]
-    return rest / np.maximum(np.linalg.norm(rest, axis=-1, keepdims=True), 1e-9)
+    directions: Floats = rest / np.maximum(np.linalg.norm(rest, axis=-1, keepdims=True), 1e-9)
+    return directions
 
 
 def _aligned(whole: Floats, parts: Floats, inside: Floats, maps: Floats) -> Floats:
@@ -183,8 +196,9 @@ def _crop_axes() -> Sequence[tuple[float, float]]:
 
 
 FREQUENCIES = _frequencies(HASH_SIDE)
+LIKENESS_FREQUENCIES = _frequencies(LIKENESS_SIDE)
 CROP_FREQUENCIES = np.stack([_frequencies(COARSE_SIDE, start, share) for share, start in _crop_axes()])
 AXES = np.array([(share, 2 * start + share - 1) for share, start in _crop_axes()], np.float32)  # scale and middle
-BLUR_MATRICES = [(_blur(deviation), _inside(deviation)) for deviation in BLURS]
+PASSES = [(_blur(deviation), _inside(deviation)) for deviation in BLURS]
 _CENTRES = (np.arange(SIDE) + 0.5) / (SIDE / 2) - 1  # of pixels, from -1 to 1
 GRID = np.stack([*np.meshgrid(_CENTRES, _CENTRES), np.ones((SIDE, SIDE))]).reshape(3, -1).astype(np.float32)

@@ -31,12 +31,13 @@ class DuplicatesGate(_Section):
     """Stops an image that is like an earlier one: of the same answer, of another miner's, or of an earlier round.
 
     Two images are alike if their embeddings by the vision tower of `expert` have a cosine of `cosine` or more, and
-    their perceptual hashes differ in at most `hash_distance` bits, or in at most `laid_over_distance` after one was
-    laid over the other (see `imaging.fingerprints`). The newest `history` images of earlier rounds are remembered.
+    either their perceptual hashes differ in at most `hash_distance` bits, or they are `laid_over` alike or more once
+    one is laid over the other (see `imaging.fingerprints`). The newest `history` images of earlier rounds are
+    remembered.
     """
 
     hash_distance: int = Field(ge=0, lt=HASH_BITS // 2)
-    laid_over_distance: int = Field(ge=0, lt=HASH_BITS // 2)
+    laid_over: float = Field(ge=0, description="above 1, nothing is")
     expert: str = Field(min_length=1)
     cosine: float = Field(ge=-1, le=1)
     history: int = Field(ge=0, le=10_000_000)

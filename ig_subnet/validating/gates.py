@@ -73,8 +73,8 @@ class Likeness:
         return {
             "like": {"round_id": self.round_id, **self.key._asdict()},
             "bits": self.figures.bits,
-            "laid_over": self.figures.laid_over,
             "cosine": self.figures.cosine,
+            **({} if self.figures.laid_over is None else {"laid_over": self.figures.laid_over}),
         }
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ig_subnet.imaging.fingerprints import (
     FINGERPRINT_BYTES,
     HASH_BITS,
-    laid_over_distances,
+    laid_over,
     oriented_hashes,
     plain_hashes,
 )
@@ -63,14 +63,14 @@ class Prints:
 class Alike:
     """Which of a pool of images one is like (`index`), and the figures that say so.
 
-    `bits` is the distance of their hashes, `laid_over` whether after one was laid over the other, `cosine` that of
-    their embeddings.
+    `bits` is the distance of their hashes and `cosine` that of their embeddings; `laid_over` is how like they are once
+    laid over each other, None where the hashes are so near that nobody had to look.
     """
 
     index: int
     bits: int
-    laid_over: bool
     cosine: float
+    laid_over: float | None = None
 
 
 def most_alike(
@@ -93,13 +93,13 @@ def most_alike(
     nearest, distances, cosines = (each[cosines >= gate.cosine] for each in (nearest, distances, cosines))
     if not len(nearest):
         return None
-    laid_over = bool(distances[0] > gate.hash_distance)
-    if laid_over:
-        distances = laid_over_distances(prints.fingerprints[index], pool.fingerprints[nearest])
-    best = int(distances.argmin())
-    if distances[best] > (gate.laid_over_distance if laid_over else gate.hash_distance):
+    if distances[0] <= gate.hash_distance:
+        return Alike(int(nearest[0]), int(distances[0]), float(cosines[0]))
+    likeness = laid_over(prints.fingerprints[index], pool.fingerprints[nearest])
+    best = int(likeness.argmax())
+    if likeness[best] < gate.laid_over:
         return None
-    return Alike(int(nearest[best]), int(distances[best]), laid_over, float(cosines[best]))
+    return Alike(int(nearest[best]), int(distances[best]), float(cosines[best]), float(likeness[best]))
 
 
 def _nearest(orientations: NDArray[np.uint8], hashes: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
