@@ -16,7 +16,7 @@ from ig_subnet.chain.interface import AxonEndpoint, Chain, MetagraphSnapshot
 from ig_subnet.chain.outcomes import AxonServed, AxonUnchanged
 from ig_subnet.config.groups import ValidatorAxonSettings
 from ig_subnet.validating.inspection import read_record
-from ig_subnet.validating.keeping import Keeper
+from ig_subnet.validating.keeping import AWAY_SECONDS, Keeper
 from ig_subnet.validating.reading import StoreReader
 from ig_subnet.validating.sampling import validates
 from ig_subnet.validating.thread import OneThread
@@ -32,7 +32,7 @@ SECONDS_BETWEEN = 30.0
 AT_ONCE = 4
 """Records that a hotkey may ask for without waiting, such as to page through its rounds."""
 PUBLISH_SECONDS = 60.0
-"""Between two looks at what the chain says of this validator's address."""
+"""Between two attempts to publish the address: longer than the metagraph takes to show it."""
 
 
 class RecordService:
@@ -113,8 +113,9 @@ class AddressPublisher(Keeper):
         await self._server.started.wait()
         endpoint = AxonEndpoint(self._settings.published_ip, self._settings.external_port or self._server.port)
         neuron = self._metagraph().by_hotkey(self._hotkey)
-        if neuron is not None and validates(neuron) and neuron.axon != endpoint:
-            outcome = await self._chain.serve_axon(endpoint.ip, endpoint.port)
-            log = logger.info if isinstance(outcome, AxonServed | AxonUnchanged) else logger.warning
-            log("records are told at {} port {}: {}", endpoint.ip, endpoint.port, outcome)
+        if neuron is None or not validates(neuron) or neuron.axon == endpoint:
+            return AWAY_SECONDS
+        outcome = await self._chain.serve_axon(endpoint.ip, endpoint.port)
+        log = logger.info if isinstance(outcome, AxonServed | AxonUnchanged) else logger.warning
+        log("records are told at {} port {}: {}", endpoint.ip, endpoint.port, outcome)
         return PUBLISH_SECONDS

@@ -160,7 +160,7 @@ def publisher(chain: MadeUpChain, snapshot: MetagraphSnapshot, **settings: objec
 async def test_the_address_is_published_once_weights_were_set() -> None:
     """Before, other validators would ask it for images."""
     chain = MadeUpChain(AxonServed(1, "1-1"))
-    assert await publisher(chain, metagraph(ALICE, validates=False)).step() == PUBLISH_SECONDS
+    assert await publisher(chain, metagraph(ALICE, validates=False)).step() < PUBLISH_SECONDS
     assert not chain.served
     assert await publisher(chain, metagraph(ALICE)).step() == PUBLISH_SECONDS
     assert chain.served == [("127.0.0.1", 8093)]
