@@ -55,11 +55,11 @@ def make_round(round_id: int) -> RoundRecord:
         (
             ImageRow(
                 *(*key, "ab" * 32, "png", 64, 64, 1234, "valid", -1.5, 0.5, 0.125),
-                phash=bytes([round_id]) * 8,
                 alignment=0.25,
                 unsafe=0.0625,
                 trust=0.75,
                 model="pocket steps:20",
+                phash=bytes([round_id]) * 8,
                 embedding=b"\0\x3c" * 4,
             ),
             ImageRow(*key[:3], 1, "cd" * 32, "png", 64, 64, 12, "not a png file", None, 0.0, evidence="{}"),

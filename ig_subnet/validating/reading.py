@@ -45,13 +45,13 @@ USES = """
 
 # Where the newest ones begin is looked up first: sorting them would write all their embeddings to a temporary file.
 FIRST_FINGERPRINT = """
-    SELECT round_id, position, hotkey, number FROM images WHERE phash IS NOT NULL
+    SELECT round_id, position, hotkey, number FROM fingerprints
     ORDER BY round_id DESC, position DESC, hotkey DESC, number DESC LIMIT 1 OFFSET ?"""
 FINGERPRINTS = """
     SELECT image.round_id, image.position, hotkey, number, text, phash, embedding
-    FROM images AS image CROSS JOIN prompts AS prompt
+    FROM fingerprints AS image CROSS JOIN prompts AS prompt
         ON prompt.round_id = image.round_id AND prompt.position = image.position
-    WHERE phash IS NOT NULL AND (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?)
+    WHERE (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?)
     ORDER BY image.round_id, image.position, hotkey, number"""
 
 # Point look-ups from the newest round down.
@@ -194,17 +194,10 @@ class StoreReader:
         return self._rows(AnswerRow, "answers", "round_id, position, hotkey", after_round, rounds, hotkey)
 
     def images(
-        self,
-        after_round: int = 0,
-        *,
-        hotkey: str | None = None,
-        rounds: Sequence[int] | None = None,
-        embeddings: bool = False,
+        self, after_round: int = 0, *, hotkey: str | None = None, rounds: Sequence[int] | None = None
     ) -> Iterator[ImageRow]:
-        """Without their embeddings, which are most of a store, unless these are asked for."""
-        without = () if embeddings else ("embedding",)
-        order = "round_id, position, hotkey, number"
-        return self._rows(ImageRow, "images", order, after_round, rounds, hotkey, without)
+        """Without their hashes and embeddings, which are among the `fingerprints`."""
+        return self._rows(ImageRow, "images", "round_id, position, hotkey, number", after_round, rounds, hotkey)
 
     def expert_scores(
         self, after_round: int = 0, *, hotkey: str | None = None, rounds: Sequence[int] | None = None
@@ -251,7 +244,6 @@ class StoreReader:
         after_round: int = 0,
         rounds: Sequence[int] | None = None,
         hotkey: str | None = None,
-        without: Sequence[str] = (),
     ) -> Iterator[Row]:
         wanted: dict[str, Any] = {}
         if after_round:
@@ -263,9 +255,7 @@ class StoreReader:
         where = "WHERE " + " AND ".join(wanted) if wanted else ""
         with explained(self.path):
             # The last columns of a row may be newer than the file: they are left at their defaults then.
-            present = {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}.difference(
-                without
-            )
+            present = {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
             columns = ", ".join(field.name for field in fields(row) if field.name in present)  # type: ignore[arg-type]
             query = f"SELECT {columns} FROM {table} {where} ORDER BY {order}"
             for found in self._connection.execute(query, tuple(wanted.values())):

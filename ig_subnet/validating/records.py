@@ -106,7 +106,7 @@ class ImageRow:
     [0, 1], what that leaves of its incentive. `phash` is its perceptual hash, `embedding` its embedding as float16,
     `alignment` how much more it shows its own prompt than others, `unsafe` the probability that it is not safe for
     work; None where no gate asked. `evidence`, a JSON object, is what gates have found, and `model` what the miner
-    says that it was made with.
+    says that it was made with. Hash and embedding are kept in a table of their own, and read as `FingerprintRow`.
     """
 
     round_id: int
@@ -122,12 +122,12 @@ class ImageRow:
     total: float | None
     incentive: float
     disagreement: float | None = None
-    phash: Blob | None = None
     alignment: float | None = None
     unsafe: float | None = None
     trust: float | None = None
     evidence: str | None = None
     model: str | None = None
+    phash: Blob | None = None
     embedding: Blob | None = None
 
 

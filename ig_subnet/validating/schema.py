@@ -57,13 +57,16 @@ SCHEMAS: dict[int, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX one_is_not_revealed ON commitments (revealed_at IS NULL) WHERE revealed_at IS NULL",
     ),
     4: (
-        "ALTER TABLE images ADD COLUMN phash BLOB",
         "ALTER TABLE images ADD COLUMN alignment REAL",
         "ALTER TABLE images ADD COLUMN unsafe REAL",
         "ALTER TABLE images ADD COLUMN trust REAL",
         "ALTER TABLE images ADD COLUMN evidence TEXT",
         "ALTER TABLE images ADD COLUMN model TEXT",
-        "ALTER TABLE images ADD COLUMN embedding BLOB",  # last: the others are read without it
+        # Ten times as large as the rest of an image, needed by the gates only, and for a time.
+        """CREATE TABLE fingerprints (
+            round_id INTEGER NOT NULL, position INTEGER NOT NULL, hotkey TEXT NOT NULL, number INTEGER NOT NULL,
+            phash BLOB NOT NULL, embedding BLOB,
+            PRIMARY KEY (round_id, position, hotkey, number))""",
         # Without row ids: its key is most of a row, and stood in the table and in its index.
         "ALTER TABLE expert_scores RENAME TO older_scores",
         """CREATE TABLE expert_scores (

@@ -13,26 +13,35 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 from ig_subnet.validating.commitments import ASKED, VOID
 from ig_subnet.validating.errors import StoreError, StoreLocked
 from ig_subnet.validating.reading import BUSY_SECONDS, StoreReader, explained
-from ig_subnet.validating.records import CommitmentRow, RoundRecord, RoundRow
+from ig_subnet.validating.records import CommitmentRow, ImageRow, RoundRecord, RoundRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
 
 STORE_FILE = "scores.sqlite3"
 """The store's file name inside a validator's state directory."""
 
-DETAILS = ("images", "expert_scores", "averages")  # most of a store, and nothing that later rounds are made from
+# Most of a store, and nothing that later rounds are made from.
+DETAILS = ("images", "fingerprints", "expert_scores", "averages")
 ALL_OF_A_ROUND = (*DETAILS, "answers", "prompts", "rounds")
+
+IMAGE_COLUMNS = [f":{field.name}" for field in fields(ImageRow)][:-2]  # without hash and embedding
+INSERT_IMAGE = f"INSERT INTO images VALUES ({', '.join(IMAGE_COLUMNS)})"
+INSERT_FINGERPRINT = "INSERT INTO fingerprints VALUES (:round_id, :position, :hotkey, :number, :phash, :embedding)"
 SUPERSEDED_WEIGHTS = """
     DELETE FROM weight_settings WHERE at <= (SELECT finished_at FROM rounds WHERE round_id = ?)
         AND id < (SELECT MAX(id) FROM weight_settings)"""
+OLDEST_OF_NEWEST = """
+    SELECT round_id FROM fingerprints ORDER BY round_id DESC, position DESC, hotkey DESC, number DESC LIMIT 1
+    OFFSET ? - 1"""
+THIN = "DELETE FROM fingerprints WHERE round_id = (SELECT MIN(round_id) FROM fingerprints) AND round_id < ?"
 INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages that nothing is in any more can be given back
-PAGE_BYTES = 8192  # of a new file: three images with 1,024-d embeddings fit in one, and only one in the usual 4096
-SHRINK_PAGES = 500  # in one transaction
+SHRINK_PAGES = 1000  # in one transaction
 LOG_BYTES = 16 * 2**20  # to which the WAL is cut once it is in the file
 
 
@@ -55,8 +64,7 @@ class ScoreStore(StoreReader):
                 store = cls(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None), path)
                 store._lock = lock
                 version = store.version()  # before anything is changed in a file that may not be ours
-                store._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # these two, of a new file only
-                store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+                store._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file only
                 store._connection.execute("PRAGMA journal_mode = WAL")
                 store._connection.execute("PRAGMA synchronous = FULL")  # one fsync a round; a power cut loses nothing
                 store._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -90,7 +98,9 @@ class ScoreStore(StoreReader):
                 self._reveal(record.commitment, record.round.finished_at, ASKED)
             self._insert("prompts", record.prompts)
             self._insert("answers", record.answers)
-            self._insert("images", record.images)
+            self._connection.executemany(INSERT_IMAGE, (vars(image) for image in record.images))
+            printed = (vars(image) for image in record.images if image.phash is not None)
+            self._connection.executemany(INSERT_FINGERPRINT, printed)
             self._insert("expert_scores", record.expert_scores)
             self._insert("averages", record.averages)
             self._connection.execute("DELETE FROM miners")
@@ -149,6 +159,13 @@ class ScoreStore(StoreReader):
             self._connection.execute(SUPERSEDED_WEIGHTS, (round_id,))
             for table in ALL_OF_A_ROUND if wholly else DETAILS:
                 self._connection.execute(f"DELETE FROM {table} WHERE round_id = ?", (round_id,))
+
+    def thin(self, keep: int) -> bool:
+        """Removes the fingerprints of the oldest round that has any, where the newest `keep` are all of later rounds;
+        whether it did."""
+        with self._transaction():
+            needed = self._connection.execute(OLDEST_OF_NEWEST, (keep,)).fetchone() or (0,)
+            return self._connection.execute(THIN, needed).rowcount > 0
 
     def answer_count(self) -> int:
         """How many answers are on record; they are numbered in their order, so none of them has to be counted."""

@@ -58,7 +58,8 @@ async def detailed(memory: Memory) -> list[int]:
         of_images, of_scores, observed = (
             {row.round_id for row in rows} for rows in (store.images(), store.expert_scores(), store.averages())
         )
-        assert of_images == of_scores == observed
+        printed = {row.round_id for row in store.fingerprints(10**6)}
+        assert of_images == printed == of_scores == observed
         return sorted(of_images)
 
     return await memory.with_store(read)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ig_subnet.validating.errors import (
     StoreTooNew,
 )
 from ig_subnet.validating.reading import USES
-from ig_subnet.validating.records import WeightSettingRow
+from ig_subnet.validating.records import ImageRow, WeightSettingRow
 from ig_subnet.validating.schema import SCHEMA_VERSION, SCHEMAS
 from ig_subnet.validating.store import STORE_FILE, ScoreStore
 
@@ -36,7 +37,6 @@ TABLES = {
     "rounds": records.RoundRow,
     "prompts": records.PromptRow,
     "answers": records.AnswerRow,
-    "images": records.ImageRow,
     "expert_scores": records.ExpertScoreRow,
     "averages": records.AverageRow,
     "miners": records.MinerRow,
@@ -68,14 +68,18 @@ def test_everything_written_is_read_back(path: Path) -> None:
         assert store.next_round_id() == 3
 
 
+def without_fingerprints(images: Iterable[ImageRow]) -> list[ImageRow]:
+    """As images are read: hash and embedding are apart from them."""
+    return [replace(row, phash=None, embedding=None) for row in images]
+
+
 def check_two_rounds(store: ScoreStore) -> None:
     first, second = make_round(1), make_round(2)
     assert list(store.rewarders()) == [first.rewarder]
     assert list(store.rounds()) == [first.round, second.round]
     assert tuple(store.prompts()) == first.prompts + second.prompts
     assert tuple(store.answers()) == first.answers + second.answers
-    assert tuple(store.images(embeddings=True)) == first.images + second.images
-    assert tuple(store.images()) == tuple(replace(row, embedding=None) for row in first.images + second.images)
+    assert list(store.images()) == without_fingerprints(first.images + second.images)
     assert tuple(store.expert_scores()) == first.expert_scores + second.expert_scores
     assert tuple(store.averages()) == first.averages + second.averages
     assert tuple(store.miners()) == second.miners
@@ -88,9 +92,14 @@ def check_two_rounds(store: ScoreStore) -> None:
 def test_the_rows_are_the_tables(path: Path) -> None:
     with ScoreStore.open(path):
         connection = sqlite3.connect(path)
+        columns = {
+            table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
+            for table in ("images", "fingerprints", *TABLES)
+        }
         for table, row in TABLES.items():
-            columns = [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
-            assert columns == [field.name for field in fields(row)]
+            assert columns[table] == [field.name for field in fields(row)]
+        assert columns["fingerprints"][:4] == columns["images"][:4]  # the key
+        assert columns["images"] + columns["fingerprints"][4:] == [field.name for field in fields(ImageRow)]
         assert dict(connection.execute("SELECT key, value FROM meta")) == {"schema_version": str(SCHEMA_VERSION)}
         connection.close()
 
@@ -210,8 +219,8 @@ def check_two_old_rounds(store: ScoreStore, version: int) -> None:
         [row for made_up in (make_round(1), make_round(2)) for row in rows(made_up)]
         for rows in (lambda r: [r.round], lambda r: r.prompts, lambda r: r.images, lambda r: r.expert_scores)
     )
-    gates = dict.fromkeys(("phash", "alignment", "unsafe", "trust", "evidence", "model", "embedding"))
-    images = [replace(row, **gates) for row in images]
+    gates = dict.fromkeys(("alignment", "unsafe", "trust", "evidence", "model"))
+    images = [replace(row, **gates) for row in without_fingerprints(images)]
     scores = [replace(row, worst=None) for row in scores]
     migrated = store.version() == SCHEMA_VERSION
     # Squares were not added up: they are taken to be as large as they can be.
@@ -231,7 +240,7 @@ def check_two_old_rounds(store: ScoreStore, version: int) -> None:
     assert list(store.rewarders()) == ([] if version == 1 else [first.rewarder])
     assert list(store.rounds()) == rounds
     assert list(store.prompts()) == prompts
-    assert list(store.images(embeddings=True)) == images
+    assert list(store.images()) == images
     assert list(store.fingerprints(10)) == []
     assert list(store.expert_scores()) == scores
     assert tuple(store.answers()) == first.answers + second.answers
@@ -259,7 +268,7 @@ def test_a_store_of_an_earlier_schema_is_brought_up_to_date_and_goes_on(old: Pat
         assert list(store.rewarders()) == [third.rewarder]
         before = None if version == 1 else third.round.rewarder
         assert [row.rewarder for row in store.rounds()] == [before, before, third.round.rewarder]
-        assert tuple(store.images(after_round=2, embeddings=True)) == third.images
+        assert list(store.images(after_round=2)) == without_fingerprints(third.images)
         assert tuple(store.expert_scores(after_round=2)) == third.expert_scores
 
 
@@ -273,7 +282,7 @@ def test_a_store_brought_up_to_date_is_as_a_new_one(old: Path, path: Path) -> No
             }
 
     assert tables(old) == tables(path)
-    assert tables(old).keys() >= {"meta", *TABLES}
+    assert tables(old).keys() >= {"meta", "images", "fingerprints", *TABLES}
 
 
 def test_an_upgrade_that_is_cut_short_leaves_the_old_store(
@@ -325,6 +334,19 @@ def test_fingerprints_are_the_newest_images(path: Path) -> None:
         key = (3, 0, "alice", 0, "a red circle", kept.phash, kept.embedding)
         assert list(store.fingerprints(2))[1:] == [records.FingerprintRow(*key)]  # not of the image that has no hash
         assert [row.round_id for row in store.fingerprints(2)] == [2, 3]
+
+
+def test_fingerprints_that_nobody_needs_are_let_go(path: Path) -> None:
+    with ScoreStore.open(path) as store:
+        assert not store.thin(2)
+        for round_id in (1, 2, 3, 4):
+            store.record_round(make_round(round_id))
+        assert store.thin(2)
+        assert [row.round_id for row in store.fingerprints(9)] == [2, 3, 4]
+        assert store.thin(2)
+        assert not store.thin(2)
+        assert [row.round_id for row in store.fingerprints(9)] == [3, 4]
+        assert len(list(store.images())) == 8
 
 
 def test_one_miner_is_read_in_the_rounds_that_are_asked_for(path: Path) -> None:
