@@ -324,7 +324,15 @@ class ValidatorNeuron:
     def retention(self) -> Retention:
         """What forgets."""
         neuron = self.settings.neuron
-        return Retention(self.memory, neuron.keep_days, neuron.keep_megabytes, neuron.save_images, self.clock)
+        gate = self.device.gates.duplicates
+        return Retention(
+            self.memory,
+            neuron.keep_days,
+            neuron.keep_megabytes,
+            neuron.save_images,
+            fingerprints=None if gate is None else gate.history,
+            clock=self.clock,
+        )
 
 
 async def load_regenerator(settings: ValidatorSettings, device: Device) -> Regenerator:

@@ -65,13 +65,15 @@ class SavedImages:
 class Retention:
     """Keeps rounds' details for `days`, and store and saved images together within `megabytes`; None is no limit.
 
-    `images` is the folder that rounds save images in, where they do; files with other names in it are left alone.
+    `images` is the folder that rounds save images in, where they do; files with other names in it are left alone. Of
+    the images' fingerprints, which are most of a store, only the newest so many are kept.
     """
 
     memory: Memory
     days: float | None
     megabytes: float | None
     images: Path | None
+    fingerprints: int | None = None
     clock: Callable[[], float] = time.time
 
     async def run(self) -> None:
@@ -82,6 +84,9 @@ class Retention:
 
     async def step(self) -> Forgotten:
         """Forgets what is beyond the limits now, one round a transaction. Raises StoreError or OSError."""
+        if self.fingerprints is not None:
+            while await self.memory.with_store(partial(ScoreStore.thin, keep=self.fingerprints)):
+                pass
         details = rounds = 0
         images_from = -np.inf  # those that came before go
         if self.days is not None:

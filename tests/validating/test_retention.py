@@ -162,6 +162,19 @@ async def test_whole_rounds_go_where_answers_alone_take_half_and_that_is_said(
         await memory.with_store(left)
 
 
+async def test_fingerprints_that_no_gate_remembers_go_first(tmp_path: Path) -> None:
+    async with store(tmp_path) as memory:
+        size = await memory.with_store(ScoreStore.size)
+        retention = Retention(memory, days=None, megabytes=size / 2 / MEGABYTE, images=None, fingerprints=10)
+        assert await retention.step() == Forgotten()  # it is small enough without them
+
+        def left(store: ScoreStore) -> None:
+            assert [row.round_id for row in store.fingerprints(99)] == [8] * 4 + [9] * 4 + [10] * 4
+            assert {row.round_id for row in store.images()} == set(range(1, ROUNDS + 1))
+
+        await memory.with_store(left)
+
+
 async def test_commitments_stay_whole(tmp_path: Path) -> None:
     async with store(tmp_path) as memory:
         rows = make_commitments("void", "asked", "asked")
