@@ -32,6 +32,7 @@ from ig_subnet.pocket import GUIDANCE_SCALE
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
     from ig_subnet.mining.generators import Generator
     from ig_subnet.rewards import Mixture, MixtureScore
@@ -174,6 +175,14 @@ def sample_of(table: pa.Table, name: str, experts: list[str]) -> Sample:
 
 def score_miners(mixture: Mixture, captions: int, guidance: float, seed: int, device: str) -> dict[str, MixtureScore]:
     """Scores of one image for each caption, by miner: a step count, or noise."""
+    prompts, answers = images_of_miners(captions, guidance, seed, device)
+    return {miner: mixture.score(images, prompts) for miner, images in answers.items()}
+
+
+def images_of_miners(
+    captions: int, guidance: float, seed: int, device: str
+) -> tuple[list[str], dict[str, list[Image.Image]]]:
+    """The captions, and one image for each by miner: a step count, or noise."""
     from tqdm import tqdm
 
     from ig_subnet.config.settings import parse_miner_settings
@@ -185,16 +194,16 @@ def score_miners(mixture: Mixture, captions: int, guidance: float, seed: int, de
     pocket = load_generator(parse_miner_settings(flags.split()))
     miners: dict[str, tuple[Generator, int]] = {str(steps): (pocket, steps) for steps in HONEST_STEPS}
     miners["noise"] = (NoiseGenerator(), 1)
-    scores = {}
+    answers: dict[str, list[Image.Image]] = {}
     for number, (name, (generator, steps)) in enumerate(tqdm(miners.items(), desc="miners", unit="miner")):
-        images = []
+        answers[name] = []
         for position, prompt in enumerate(prompts):
             image_seed = (seed * len(miners) + number) * captions + position  # no two miners share a seed
             width, height = generator.native_size
             (image,) = generator.generate(prompt, "", width, height, [image_seed], steps)
-            images.append(image)
-        scores[name] = mixture.score(images, prompts)
-    return scores
+            assert image is not None  # neither model has a safety checker
+            answers[name].append(image)
+    return prompts, answers
 
 
 def sample_of_miners(scores: dict[str, MixtureScore], name: str) -> Sample:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +43,45 @@ def profile_path(name_or_path: str | Path) -> Path:
 
 
 def with_calibrations(text: str, calibrations: Mapping[str, Mapping[str, float | str]]) -> str:
-    """A profile's text with the `calibration` of these experts set, by their names in it.
+    """A profile's text with the `calibration` of these experts set, by their names in it; see `with_mapping`."""
+    for name, calibration in calibrations.items():
+        try:
+            dict(yaml.safe_load(text)["rewarder"]["experts"][name])
+        except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+            raise ProfileError(f"the calibration of {name} cannot be written: {error}") from error
+        text = with_mapping(text, ("rewarder", "experts", name, "calibration"), calibration)
+    return text
+
+
+def with_gate(text: str, name: str, value: Mapping[str, Any]) -> str:
+    """A profile's text with one of its gates set; see `with_mapping`."""
+    return with_mapping(text, ("gates", name), value)
+
+
+def with_mapping(text: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
+    """A profile's text with the mapping at `path` set, as ("gates", "duplicates"); sections on the way are made.
 
     All else stays as it is written, comments included. Raises ProfileError for a text in which that cannot be done.
     """
     try:
         content = yaml.safe_load(text)
-        found = content["rewarder"]["experts"]
-        calibrated = {name: {**found[name], "calibration": dict(added)} for name, added in calibrations.items()}
-        wanted = {**content, "rewarder": {**content["rewarder"], "experts": {**found, **calibrated}}}
-        experts = _value(_value(yaml.compose(text, Loader=yaml.SafeLoader), "rewarder"), "experts")
-        edits = [_edit(text, _value(experts, name), calibration) for name, calibration in calibrations.items()]
-        for start, end, replacement in sorted(edits, reverse=True):
-            text = text[:start] + replacement + text[end:]
+        wanted = _with(content, path, value)
+        node, missing = yaml.compose(text, Loader=yaml.SafeLoader), list(path)
+        while len(missing) > 1 and content.get(missing[0]):
+            key = missing.pop(0)
+            node, content = _value(node, key), content[key]
+        text = _edited(text, node, missing[0], _with({}, missing, value)[missing[0]])
         written = yaml.safe_load(text)
-    except (yaml.YAMLError, LookupError, TypeError) as error:
-        raise ProfileError(f"the calibration of {', '.join(calibrations)} cannot be written: {error}") from error
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise ProfileError(f"{'.'.join(path)} of this profile cannot be written: {error}") from error
     if written != wanted:  # aliases, merge keys and the like
-        raise ProfileError("the experts of this profile are written in a way that cannot be edited: write them out")
+        raise ProfileError(f"{path[0]} of this profile is written in a way that cannot be edited: write it out")
     return text
+
+
+def _with(content: Mapping[str, Any], path: Sequence[str], value: Mapping[str, Any]) -> dict[str, Any]:
+    key, *further = path
+    return {**content, key: _with(content.get(key) or {}, further, value) if further else dict(value)}
 
 
 def _value(node: Node | None, key: str) -> Node:
@@ -71,29 +91,27 @@ def _value(node: Node | None, key: str) -> Node:
     raise KeyError(key)
 
 
-def _edit(text: str, expert: Node, calibration: Mapping[str, float | str]) -> tuple[int, int, str]:
-    """Where an expert's calibration stands in the text, or is to stand: its start, its end, and what goes there."""
-    assert isinstance(expert, MappingNode)
-    first, last = expert.value[0][0], expert.value[-1][1]
+def _edited(text: str, node: Node | None, key: str, value: Mapping[str, Any]) -> str:
+    """The text with the `key` of a mapping that is not empty set to the value, where it stands or at the end."""
+    if not isinstance(node, MappingNode) or not node.value:
+        raise TypeError(f"there is nothing that could have a {key}")
+    first, last = node.value[0][0], node.value[-1][1]
     written = yaml.safe_dump(
-        {"calibration": dict(calibration)},
-        allow_unicode=True,
-        default_flow_style=expert.flow_style,
-        sort_keys=False,
-        width=10**6,
+        {key: dict(value)}, allow_unicode=True, default_flow_style=node.flow_style, sort_keys=False, width=10**6
     ).strip(YAML_SPACE)
-    if expert.flow_style:
+    if node.flow_style:
         written = written[1:-1]
     else:
         written = textwrap.indent(written, " " * first.start_mark.column).lstrip()
-    for key, value in expert.value:
-        if key.value == "calibration":
-            return key.start_mark.index, _end(text, value), written
-    if expert.flow_style:
-        end = _end(text, last)
-        return end, end, f", {written}"
-    end = (text + "\n").index("\n", _end(text, last))  # behind a comment
-    return end, end, "\n" + " " * first.start_mark.column + written
+    for found, present in node.value:
+        if found.value == key:
+            return text[: found.start_mark.index] + written + text[_end(text, present) :]
+    if node.flow_style:
+        end, written = _end(text, last), f", {written}"
+    else:
+        end = (text + "\n").index("\n", _end(text, last))  # behind a comment
+        written = "\n" + " " * first.start_mark.column + written
+    return text[:end] + written + text[end:]
 
 
 def _end(text: str, node: Node) -> int:

@@ -23,7 +23,7 @@ from ig_subnet.rewards.calibration import Calibration
 from ig_subnet.rewards.configuration import RobustConfig, check_weights, parse_rewarder
 from ig_subnet.rewards.cosine import CosineExpert
 from ig_subnet.rewards.errors import ConfigurationError, InputError
-from ig_subnet.rewards.expert import Embedder, Expert, ExpertScores, in_micro_batches, score_in_batches
+from ig_subnet.rewards.expert import Embedder, Expert, ExpertScores, in_micro_batches, match_prompts, score_in_batches
 from ig_subnet.rewards.preprocessing import Resize, in_parallel, to_rgb
 from ig_subnet.rewards.published import published
 from ig_subnet.rewards.registry import expert_name, load_expert
@@ -103,22 +103,26 @@ class Mixture:
         return self._mix(self._run(images, prompts), topic)
 
     def score_robustly(
-        self, images: Sequence[Image.Image], prompt: str, topic: str | None, seeds: Sequence[bytes]
+        self,
+        images: Sequence[Image.Image],
+        prompts: str | Sequence[str],
+        topic: str | None,
+        seeds: Sequence[bytes],
     ) -> RobustScore:
-        """Scores of images against a prompt that no pattern of single pixels can buy, as the configuration's `robust`.
+        """Scores that a pattern tuned to single pixels cannot buy, by what the configuration says of `robust`.
 
         The transformed copies of an image follow from its seed in `seeds`, which whoever made it must not have known;
         images of one prompt may share one. Without `robust` there are no copies and all trust. Raises as `score`.
         """
         if len(seeds) != len(images):
             raise InputError(f"{len(images)} images but {len(seeds)} seeds; give one seed an image")
-        results = self._run(images, prompt)
+        results = self._run(images, prompts)
         score = self._mix(results, topic)
         names = [member.expert.name for member in self.members]
         embeddings = {n: r.embeddings for n, r in zip(names, results, strict=True) if r.embeddings is not None}
         if self.robust is None:
             return RobustScore(score, score.components, torch.ones_like(score.incentive), score.incentive, embeddings)
-        lowest = self._lowest_of_copies(images, prompt, seeds, self.robust.copies)
+        lowest = self._lowest_of_copies(images, match_prompts(images, prompts), seeds, self.robust.copies)
         worst = {name: torch.minimum(score.components[name], lowest[name]) for name in names}
         incentive, _ = weighted(
             {m.expert.name: m.calibration.apply(worst[m.expert.name]) for m in self.members}, score.weights
@@ -153,16 +157,18 @@ class Mixture:
         raise ConfigurationError(f"no expert {name} in the mixture, which has {', '.join(self.weights)}")
 
     def _lowest_of_copies(
-        self, images: Sequence[Image.Image], prompt: str, seeds: Sequence[bytes], copies: int
+        self, images: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[bytes], copies: int
     ) -> dict[str, Tensor]:
-        """Each expert's lowest score [N] of the transformed copies of each image."""
+        """Each expert's lowest score [N] of the transformed copies of each image; one prompt an image."""
         experts = [member.expert for member in self.members]
         size = max(expert.image_size for expert in experts)
         lowest: dict[str, list[Tensor]] = {expert.name: [] for expert in experts}
         for start in range(0, len(images), IMAGES_COPIED):
             chosen = range(start, min(start + IMAGES_COPIED, len(images)))
             made = in_parallel(lambda n: transformed(to_rgb(images[n], n), seeds[n], copies, size), chosen)
-            results = self._run([copy for of_image in made for copy in of_image], prompt)
+            results = self._run(
+                [copy for of_image in made for copy in of_image], [prompts[n] for n in chosen for _ in range(copies)]
+            )
             for expert, result in zip(experts, results, strict=True):
                 lowest[expert.name].append(result.scores.view(-1, copies).amin(dim=1))
         return {name: torch.cat([torch.empty(0), *parts]) for name, parts in lowest.items()}

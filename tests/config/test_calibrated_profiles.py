@@ -10,7 +10,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ig_subnet.config.profiles import SHIPPED, ProfileError, load_profile, profile_path, with_calibrations
+from ig_subnet.config.profiles import (
+    SHIPPED,
+    ProfileError,
+    load_profile,
+    profile_path,
+    with_calibrations,
+    with_gate,
+    with_mapping,
+)
 
 MEASURED = {"mean": -1.5e-07, "deviation": 2.0, "provenance": 'photos: "ä" and {more} # of them'}
 HAND_WRITTEN = """\
@@ -108,10 +116,50 @@ def test_any_expert_of_any_profile(
         ("rewarder: null", "cannot be written"),
         ("prompter: {model: x}", "cannot be written"),
         ("rewarder: [", "cannot be written"),
-        ("rewarder: {experts: {a: &one {weight: 1}, pick_score: *one}}", "cannot be edited: write them out"),
+        ("rewarder: {experts: {a: &one {weight: 1}, pick_score: *one}}", "cannot be edited: write it out"),
         ("rewarder: {experts: {pick_score: 1}}", "cannot be written"),
     ],
 )
 def test_a_text_that_cannot_be_edited_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ProfileError, match=complaint):
         with_calibrations(text, {"pick_score": MEASURED})
+
+
+ROBUST = {"copies": 2, "provenance": "photos: 7 # of them"}
+
+
+@pytest.mark.parametrize("path", [("rewarder", "robust"), ("gates", "duplicates"), ("gates", "regeneration", "models")])
+@pytest.mark.parametrize("text", HAND_WRITTEN.split("---END---\n"))
+@pytest.mark.parametrize("end", ["", "\ngates:\n", "\ngates: {duplicates: {cosine: 0.5}}  # as measured\n"])
+def test_a_mapping_anywhere_is_set_and_its_sections_are_made(text: str, path: tuple[str, ...], end: str) -> None:
+    text = text.rstrip() + end
+    wanted = yaml.safe_load(text)
+    section = wanted
+    for key in path[:-1]:
+        section[key] = section.get(key) or {}
+        section = section[key]
+    section[path[-1]] = ROBUST
+    written = with_mapping(text, path, ROBUST)
+    assert yaml.safe_load(written) == wanted
+    for comment in (line.partition("#")[2] for line in text.splitlines()):
+        assert comment in written
+    assert with_mapping(written, path, ROBUST) == written
+
+
+@pytest.mark.parametrize("profile", SHIPPED)
+def test_shipped_profiles_only_gain_the_lines_of_the_mapping(profile: str) -> None:
+    text = profile_path(profile).read_text(encoding="utf-8")
+    written = with_gate(text, "made_up", ROBUST)
+    assert yaml.safe_load(written)["gates"]["made_up"] == ROBUST
+    assert {line.strip() for line in written.splitlines()} - {line.strip() for line in text.splitlines()} <= {
+        "gates:",
+        "made_up:",
+        "copies: 2",
+        "provenance: 'photos: 7 # of them'",
+    }
+
+
+@pytest.mark.parametrize("text", ["gates: 1", "gates: [a]", "gates: {made_up: 1", "- gates", ""])
+def test_a_mapping_has_to_have_a_place(text: str) -> None:
+    with pytest.raises(ProfileError, match=r"gates\.made_up of this profile cannot be written"):
+        with_mapping(text, ("gates", "made_up"), ROBUST)
