@@ -74,11 +74,15 @@ NONSENSE: Mapping[str, Garble] = {
 
 
 class GarblingProxy:
-    """A websocket server that hands everything on to `target` and, through `garble` while that is set, back."""
+    """A websocket server that hands everything on to `target` and, through `garble` while that is set, back.
+
+    `delay` is in seconds, of each message on its way back.
+    """
 
     def __init__(self, target: str, *, port: int = 0, seed: int = 1) -> None:
         self.garble: Garble | None = None
         self.garbled = 0
+        self.delay = 0.0
         self._target = target
         self._port = port
         self._chance = random.Random(seed)
@@ -115,6 +119,8 @@ class GarblingProxy:
                 if self.garble is not None:
                     answer = self.garble(message, self._chance)
                     self.garbled += 1
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 if answer is not None:
                     await client.send(answer)
 

