@@ -20,7 +20,8 @@ from ig_subnet.config.settings import state_directory
 from ig_subnet.reporting.records import overview_tables, record_tables, show
 from ig_subnet.validating.errors import StoreError
 from ig_subnet.validating.explaining import explain
-from ig_subnet.validating.inspection import find_miner, read_overview, read_record
+from ig_subnet.validating.inspection import find_miner, read_overview
+from ig_subnet.validating.miner_record import read_record
 from ig_subnet.validating.reading import StoreReader
 from ig_subnet.validating.store import STORE_FILE
 from protocol.record import MAX_ROUNDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ VALIDATOR, ALICE, BOB, CAROL = (
 MINERS = (ALICE, BOB, CAROL)
 SECRET = bytes(range(32))
 NEXT_PROMPT = "a prompt of the round to come"
+PRIVATE = "what a gate says to the operator alone"
 BEGINNING = 1_700_000_000.0
 
 
@@ -101,7 +103,8 @@ def _round(
                 key = (round_id, position, hotkey, number)
                 evidence = None
                 if hotkey == CAROL:
-                    evidence = f'{{"hotkey": "{ALICE}", "round_id": {round_id}, "position": 0, "number": 0}}'
+                    like = {"round_id": round_id, "hotkey": ALICE, "position": 0, "number": 0, "sha256": PRIVATE}
+                    evidence = json.dumps({"like": like, "cosine": 0.99, "bits": 3, "prompt": PRIVATE})
                 verdict = VALID if evidence is None else COPY
                 images.append(
                     ImageRow(

@@ -15,8 +15,8 @@ from loguru import logger
 from ig_subnet.chain.interface import AxonEndpoint, Chain, MetagraphSnapshot
 from ig_subnet.chain.outcomes import AxonServed, AxonUnchanged
 from ig_subnet.config.groups import ValidatorAxonSettings
-from ig_subnet.validating.inspection import read_record
 from ig_subnet.validating.keeping import AWAY_SECONDS, Keeper
+from ig_subnet.validating.miner_record import read_record
 from ig_subnet.validating.reading import StoreReader
 from ig_subnet.validating.sampling import validates
 from ig_subnet.validating.thread import OneThread

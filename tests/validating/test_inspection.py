@@ -20,6 +20,7 @@ from recorded_validator import (
     CAROL,
     MINERS,
     NEXT_PROMPT,
+    PRIVATE,
     SECRET,
     VALIDATOR,
     metagraph,
@@ -27,7 +28,8 @@ from recorded_validator import (
 )
 
 from ig_subnet.validating.explaining import alpha_of, explain, replayed
-from ig_subnet.validating.inspection import find_miner, read_overview, read_record
+from ig_subnet.validating.inspection import find_miner, read_overview
+from ig_subnet.validating.miner_record import read_record, told
 from ig_subnet.validating.reading import StoreReader
 from ig_subnet.validating.records import COPY, VALID, MinerRow
 from ig_subnet.validating.store import STORE_FILE, ScoreStore
@@ -67,7 +69,8 @@ def test_the_overview(path: Path) -> None:
     assert overview.miners[0].average == pytest.approx(0.75)
     assert overview.miners[2].verdicts == {COPY: 16}
     assert {(image.hotkey, image.verdict) for image in overview.stopped} == {(CAROL, COPY)}
-    assert json.loads(overview.stopped[0].evidence or "")["hotkey"] == ALICE
+    assert json.loads(overview.stopped[0].evidence or "")["like"]["hotkey"] == ALICE
+    assert PRIVATE in (overview.stopped[0].evidence or ""), "the operator reads all of it"
     assert [(setting.outcome, setting.agrees) for setting in overview.weight_settings] == [
         ("set", True),
         ("too_early", True),
@@ -104,13 +107,38 @@ def test_a_record_holds_every_round_that_the_miner_was_asked_in(path: Path) -> N
 def test_a_record_is_the_miners_own_alone(path: Path) -> None:
     """Neither secrets and the plan to come, nor other miners but in the evidence against this one."""
     for hotkey, others in ((ALICE, (BOB, CAROL, VALIDATOR)), (CAROL, (BOB, VALIDATOR))):
-        told = read(path, hotkey, rounds=32).model_dump_json()
-        assert "prompt 0 of round 12" in told and hotkey in told
-        assert not [other for other in others if other in told]
-        for private in (SECRET.hex(), NEXT_PROMPT, hashlib.sha256(SECRET).hexdigest(), str(path)):
-            assert private not in told
-    assert read(path, CAROL).rounds[0].answers[0].images[0].verdict == COPY
-    assert json.loads(read(path, CAROL).rounds[0].answers[0].images[0].evidence or "")["hotkey"] == ALICE
+        record = read(path, hotkey, rounds=32).model_dump_json()
+        assert "prompt 0 of round 12" in record and hotkey in record
+        assert not [other for other in others if other in record]
+        for private in (PRIVATE, SECRET.hex(), NEXT_PROMPT, hashlib.sha256(SECRET).hexdigest(), str(path)):
+            assert private not in record
+    image = read(path, CAROL).rounds[0].answers[0].images[0]
+    like = {"round_id": ROUNDS, "hotkey": ALICE, "position": 0, "number": 0}
+    assert (image.verdict, json.loads(image.evidence or "")) == (COPY, {"cosine": 0.99, "bits": 3, "like": like})
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kept"),
+    [
+        ({"alignment": -0.5, "threshold": 0.25}, {"alignment": -0.5, "threshold": 0.25}),
+        ({"unsafe": None, "path": "/var/lib", "list": [1], "other": {"hotkey": "x"}}, {"unsafe": None}),
+        (
+            {
+                "checked": {
+                    "number": 1,
+                    "model": "pocket",
+                    "cosine": 0.5,
+                    "threshold": 0.75,
+                    "matches": False,
+                    "seed": 3,
+                }
+            },
+            {"checked": {"number": 1, "model": "pocket", "cosine": 0.5, "threshold": 0.75, "matches": False}},
+        ),
+    ],
+)
+def test_evidence_as_it_is_told(evidence: dict[str, object], kept: dict[str, object]) -> None:
+    assert json.loads(told(json.dumps(evidence))) == kept
 
 
 def test_what_the_chain_says_is_told_on_one_line(path: Path) -> None:
@@ -252,8 +280,8 @@ def test_a_replay_leads_to_the_average(observations: list[float], alpha: float, 
             miners, {"m": Registration(1, 1)}, {"m": observation}, alpha=alpha, round_id=number, now=float(number)
         )
         average = min(1.0, average_of(miners["m"]))
-        told = {"round_id": number, "started_at": 0.0, "finished_at": 0.0, "block": 1, "observation": observation}
-        rounds.append(told | {"average": average, "answers": ()})
+        row = {"round_id": number, "started_at": 0.0, "finished_at": 0.0, "block": 1, "observation": observation}
+        rounds.append(row | {"average": average, "answers": ()})
     miner = miners["m"]
     standing = {
         **{name: getattr(miner, name) for name in ("uid", "registered_at", "observations", "last_round")},
