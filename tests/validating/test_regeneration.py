@@ -24,7 +24,14 @@ from protocol import Declaration
 SIZE = 16
 SECRET = b"s" * 32
 PROMPT = PromptRow(1, 0, "colours", "a red circle", 0.5, "made up")
-DUPLICATES = {"hash_distance": 4, "expert": "eye", "cosine": 0.99, "history": 10, "provenance": "made up"}
+DUPLICATES = {
+    "hash_distance": 4,
+    "laid_over": 2,
+    "expert": "eye",
+    "cosine": 0.99,
+    "history": 10,
+    "provenance": "made up",
+}
 MEASURED = {"models": {"painter": {"cosine": 0.99, "provenance": "made up"}}}
 
 
