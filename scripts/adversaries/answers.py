@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adversaries.experts import Climbable
     from ig_subnet.mining.generators import Generator
     from ig_subnet.rewards.mixture import Mixture
+    from ig_subnet.validating.gate_settings import GateSettings
 
 SECONDS_PER_STEP = 0.02  # of the injected clock, for one sampling step of an answer
 ACCOMPLICE_STEPS = 20
@@ -48,12 +49,14 @@ class Adversary(Protocol):
 class Lab:
     """What all hotkeys of one owner share: a model, the public experts, one thread for both, and a board of answers.
 
-    `mixture` scores as the validator does, `climbable` are the same experts with gradients, by name.
+    `mixture` scores as the validator does, `climbable` are the same experts with gradients, by name,
+    `gates` those of the validator's profile: all of it is public.
     """
 
     generator: Generator
     mixture: Mixture
     climbable: Mapping[str, Climbable]
+    gates: GateSettings
     board: Board = field(default_factory=lambda: Board())
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "lab"))
 
@@ -120,4 +123,5 @@ class Honest:
         images = await self.lab.generate(synapse, self.steps)
         if self.posts:
             self.lab.board.post(synapse.prompt, images)
-        return Answer(encoded(synapse, images, self.lab.generator.name), self.steps * SECONDS_PER_STEP)
+        declared = str(self.lab.generator.declaration(self.steps))
+        return Answer(encoded(synapse, images, declared), self.steps * SECONDS_PER_STEP)

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import grid_sample, interpolate
 
 from adversaries.answers import SECONDS_PER_STEP, Answer, Lab, encoded
 from adversaries.experts import Climbable, mixture_objective
+from ig_subnet.rewards.robust import CORNER_SHIFT, JPEG_QUALITIES, SMALLEST_SCALE
 from protocol import TextToImageSynapse
 
 STEPS = 200
@@ -75,34 +76,35 @@ def ascend(
 
 
 def transformed(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """The batch as a re-encoding, crop, resize or blur would show it, with a gradient; one of them at random."""
+    """The batch as `ig_subnet.rewards.robust` would show it to the experts, with a gradient: a draw for each image."""
     side = pixels.shape[-1]
+    shown = []
+    for warped in grid_sample(
+        pixels, _quads(len(pixels), side, generator), mode="bicubic", padding_mode="border", align_corners=False
+    ):
+        scale, quality = torch.rand(2, generator=generator).tolist()
+        size = round(side * (SMALLEST_SCALE + (1 - SMALLEST_SCALE) * scale))
+        small = interpolate(warped[None], (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        low, high = JPEG_QUALITIES
+        encoded = _to_floats(_as_jpeg(_to_image(small[0].detach()), round(low + (high - low) * quality)))
+        small = small + (encoded - small).detach()  # straight through: forwards the encoding, backwards none of it
+        shown.append(interpolate(small, (side, side), mode="bicubic", antialias=True)[0])
+    return torch.stack(shown).clamp(0, 1)
 
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
 
-    match int(torch.randint(4, (), generator=generator)):
-        case 0:  # JPEG, straight through: forwards what it makes of the pixels, backwards nothing of it
-            quality = int(uniform(50, 95))
-            encoded = torch.stack([_to_floats(_as_jpeg(_to_image(one), quality)) for one in pixels.detach()])
-            return pixels + (encoded - pixels).detach()
-        case 1:
-            size = round(side * uniform(0.85, 0.98))
-            top, left = (int(uniform(0, side - size + 0.99)) for _ in range(2))
-            return interpolate(
-                pixels[..., top : top + size, left : left + size], (side, side), mode="bicubic", antialias=True
-            )
-        case 2:
-            small = interpolate(pixels, (round(side * uniform(0.6, 0.9)),) * 2, mode="bicubic", antialias=True)
-            return interpolate(small, (side, side), mode="bicubic", antialias=True)
-        case _:
-            blurred = avg_pool2d(pixels, 3, 1, 1, count_include_pad=False)
-            return torch.lerp(pixels, blurred, uniform(0.2, 0.8))
+def _quads(images: int, side: int, generator: torch.Generator) -> Tensor:
+    """float32 [N, side, side, 2] for grid_sample: every corner moved by up to CORNER_SHIFT of the side, in or out."""
+    moved = (2 * torch.rand(images, 4, 2, generator=generator) - 1) * 2 * CORNER_SHIFT
+    corners = moved + torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
+    across = (torch.arange(side) + 0.5) / side
+    right, down = across[None, :, None], across[:, None, None]
+    shares = torch.cat([(1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down], dim=-1)
+    return torch.einsum("yxc,ncd->nyxd", shares, corners)
 
 
 def _as_jpeg(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return Image.open(buffer).convert("RGB")
 
 

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adversaries.answers import COPY_SECONDS, SECONDS_PER_STEP, Answer, Honest, Lab, encoded
+from ig_subnet.imaging import fingerprint
+from ig_subnet.validating.gate_settings import DuplicatesGate
+from ig_subnet.validating.likeness import Prints, most_alike
 from protocol import TextToImageSynapse
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 DRAWS = 6  # changes of an image that compete
+EVASIONS = 32  # distortions of an image, of which those that the gate does not know compete
 
 
 def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -81,6 +85,52 @@ class Copy:
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         images = await self.lab.board.answer_to(synapse.prompt)
         return Answer(encoded(synapse, await changed(self.lab, images, synapse, self.change)), COPY_SECONDS)
+
+
+def distort(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turned by up to 15 degrees, scaled by up to a quarter, moved, mirrored or not, with other colours and noise."""
+    margin = image.width // 2
+    padded = Image.fromarray(np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="edge"))
+    turned = padded.rotate(float(rng.uniform(-15, 15)), Image.Resampling.BICUBIC)
+    side = image.width / float(rng.uniform(0.8, 1.25))
+    left, top = (turned.width - side) / 2 + rng.uniform(-0.15, 0.15, 2) * image.width
+    cut = turned.resize(image.size, Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    mirrored = flip(cut, rng) if rng.random() < 0.5 else cut
+    return noise(drift(mirrored, rng), rng)
+
+
+@dataclass
+class EvadingCopy:
+    """Another hotkey's answer, distorted until the validator's own public gate does not know it any more.
+
+    Of the distortions that pass, each image is sent with the one that the experts like best; where none passes, with
+    the one they like best of all.
+    """
+
+    lab: Lab
+    gate: DuplicatesGate
+
+    async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        originals = await self.lab.board.answer_to(synapse.prompt)
+        rng = np.random.default_rng(synapse.seed)
+        draws = [[distort(image, rng) for image in originals] for _ in range(EVASIONS)]
+        images = await self.lab.run(self._choose, synapse.prompt, originals, draws)
+        return Answer(encoded(synapse, images), COPY_SECONDS)
+
+    def _choose(
+        self, prompt: str, originals: Sequence[Image.Image], draws: Sequence[Sequence[Image.Image]]
+    ) -> list[Image.Image]:
+        flat = [*originals, *(image for draw in draws for image in draw)]
+        marks = self.lab.mixture.score(flat, prompt).incentive.numpy()
+        embeddings = self.lab.mixture.embed(flat, self.gate.expert).numpy()
+        prints = Prints.of([fingerprint(np.asarray(image)) for image in flat], list(embeddings))
+        count = len(originals)
+        chosen = []
+        for number in range(count):
+            own = range(count + number, len(flat), count)
+            passing = [n for n in own if most_alike((prints, n), prints, slice(count), self.gate) is None]
+            chosen.append(flat[max(passing or own, key=marks.__getitem__)])
+        return chosen
 
 
 @dataclass

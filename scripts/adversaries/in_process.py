@@ -205,8 +205,11 @@ def load_lab(profile: str) -> Lab:
     from ig_subnet.config.settings import parse_miner_settings
     from ig_subnet.mining.generators import load_generator
     from ig_subnet.rewards import load_mixture
+    from ig_subnet.validating.gate_settings import GateSettings
 
-    rewarder = load_profile(profile)["rewarder"]
+    content = load_profile(profile)
+    rewarder = content["rewarder"]
     flags = "--subtensor.network local --neuron.device cpu --neuron.torch_threads 1"
     generator = load_generator(parse_miner_settings(flags.split()))
-    return Lab(generator, load_mixture(rewarder, device="cpu"), load_climbable(rewarder))
+    gates = GateSettings.parse(content["gates"], profile)
+    return Lab(generator, load_mixture(rewarder, device="cpu"), load_climbable(rewarder), gates)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from adversaries.answers import ACCOMPLICE_STEPS, Adversary, Honest, Lab
 from adversaries.ascent import MIXTURE, START_STEPS, Ascent, Goal
-from adversaries.copies import CHANGES, Copy, Middleman, Replay, everything
+from adversaries.copies import CHANGES, Copy, EvadingCopy, Middleman, Replay, everything
 from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Missing, Noise, Slow
 
 HONEST_STEPS = (20, 8, 4, 2)
@@ -68,6 +68,11 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
         *(
             Contestant(f"near-duplicate: {name}", Copy(lab, change), "duplicates", CHEATING)
             for name, change in CHANGES.items()
+        ),
+        *(
+            [Contestant("copy distorted past the gate", EvadingCopy(lab, lab.gates.duplicates), "duplicates", CHEATING)]
+            if lab.gates.duplicates
+            else []
         ),
         Contestant("replay", Replay(lab, Honest(lab, ACCOMPLICE_STEPS)), "history, alignment", CHEATING),
         Contestant(

@@ -18,8 +18,9 @@ from PIL import Image
 from ig_subnet.chain import MetagraphSnapshot, NeuronSnapshot
 from ig_subnet.imaging import ImageError, decode_image
 from ig_subnet.pocket import COLOURS, corrupt, parse_caption, render
+from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.store import ScoreStore
-from protocol import QueryStatus, Target, TextToImageSynapse
+from protocol import Declaration, QueryStatus, Target, TextToImageSynapse
 
 PROFILE = """
 rewarder:
@@ -38,10 +39,16 @@ prompter:
   topics:
     - {name: alone, text: "one shape"}
 """
-CIRCLE, PAIR = (
-    "a small red circle on a white background",
-    "a small red circle above a large blue star on a white background",
-)
+GATE = {
+    "hash_distance": 40,
+    "laid_over": 2,
+    "expert": "pick_score",
+    "cosine": 0.5,
+    "history": 100,
+    "provenance": "made up for this test",
+}
+CIRCLE = "a small red circle on a white background"
+PAIR = "a small red circle above a large blue star on a white background"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,6 +63,9 @@ class Painter:
     """Renders what the caption says, the noisier the fewer steps."""
 
     name = "painter"
+
+    def declaration(self, steps: int) -> Declaration:
+        return Declaration(self.name, steps)
 
     def generate(
         self, prompt: str, negative_prompt: str, width: int, height: int, seeds: Sequence[int], steps: int
@@ -81,7 +91,8 @@ def lab(profile: Path) -> Iterator[Any]:
     from ig_subnet.rewards import load_mixture
 
     rewarder = load_profile(profile)["rewarder"]
-    lab = Lab(Painter(), load_mixture(rewarder, device="cpu"), load_climbable(rewarder))
+    gates = GateSettings.parse({"duplicates": GATE}, "mine")
+    lab = Lab(Painter(), load_mixture(rewarder, device="cpu"), load_climbable(rewarder), gates)
     yield lab
     lab.close()
 
@@ -153,6 +164,28 @@ async def test_copies_are_the_accomplices_answer_and_later(lab: Any, accomplice:
         for one, other in zip(shown(await Copy(lab, change).answer(asked())), shown(original), strict=True):
             assert 0 < difference(one, other) < 60, name
             assert one.shape == other.shape
+
+
+async def test_an_evading_copy_is_one_that_the_gate_does_not_know(lab: Any, accomplice: Any) -> None:
+    from adversaries.copies import EvadingCopy, changed, distort
+
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.validating.likeness import Prints, most_alike
+
+    originals = shown(await accomplice.answer(asked()))
+    gate = lab.gates.duplicates
+    evading = shown(await EvadingCopy(lab, gate).answer(asked(seed=9)))
+    pixels = [*originals, *evading]
+    embeddings = lab.mixture.embed([Image.fromarray(one) for one in pixels], gate.expert).numpy()
+    prints = Prints.of([fingerprint(one) for one in pixels], list(embeddings))
+    assert [most_alike((prints, number), prints, slice(2), gate) for number in (2, 3)] == [None, None]
+    assert most_alike((prints, 0), prints, slice(2), gate) is not None
+    images = [Image.fromarray(one) for one in originals]
+    careless = await changed(lab, images, asked(), distort)
+    marks = [
+        lab.mixture.score(answer, CIRCLE).incentive for answer in (careless, [Image.fromarray(e) for e in evading])
+    ]
+    assert marks[1].mean() > 0.2 * marks[0].mean()  # it is still worth something
 
 
 async def test_replay_sends_the_old_answer_to_the_prompt_most_alike(lab: Any, accomplice: Any) -> None:
