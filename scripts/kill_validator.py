@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from protocol import QueryResult, Target, TextToImageSynapse
 
 RESTARTS, QUICK_RESTARTS = 200, 10
-STARTING_SHARE = 0.25  # of the kills meet the validator before its first round
-LIFE_SECONDS = 0.6  # that the others give it at most: about ten rounds
-START_SECONDS = 120.0  # after which a start has failed, on the slowest machine
+PHASES = {0: 0.25, 1: 0.25, 2: 0.5}  # share of the kills that wait for as many words: ready, a round, another, ...
+LIFE_SECONDS = 0.6  # that the validator has after them at most: about ten rounds
 HOTKEY = "5F" + "a" * 46
 MINERS = tuple("5G" + letter * 46 for letter in "bcdefghi")
 PROMPTS, IMAGES, SIDE, ALPHA = 2, 2, 32, 0.1
+HISTORY = 200  # images that the gate remembers: of about ten rounds
 FLAGS = (
     *("--subtensor.network", "local", "--neuron.round_seconds", "0", "--neuron.timeout", "30"),
     *("--neuron.prompts_per_round", str(PROMPTS), "--neuron.images_per_prompt", str(IMAGES)),
@@ -99,11 +99,12 @@ def settings_in(folder: Path) -> ValidatorSettings:
 
 async def validate(settings: ValidatorSettings) -> None:
     """The validator's own loop; tells on standard output when it begins, and each round that it has recorded."""
-    from made_up_subnet import MadeUpChain, MadeUpDevice, neuron
+    from made_up_subnet import EXPERT, MadeUpChain, MadeUpDevice, neuron
 
     from ig_subnet.chain import MetagraphSnapshot
     from ig_subnet.imaging import DecoderPool
     from ig_subnet.reporting.wandb_log import WandbRun
+    from ig_subnet.validating.gate_settings import DuplicatesGate, GateSettings
     from ig_subnet.validating.memory import Memory
     from ig_subnet.validating.records import RoundRecord
     from neurons.validator import ValidatorNeuron, until_first_ends
@@ -114,6 +115,9 @@ async def validate(settings: ValidatorSettings) -> None:
             tell(record.round.round_id)
             return record
 
+    gate = DuplicatesGate(
+        hash_distance=8, laid_over=0.99, expert=EXPERT, cosine=0.99, history=HISTORY, provenance="made up"
+    )
     assert settings.neuron.save_images is not None
     settings.neuron.save_images.mkdir(parents=True, exist_ok=True)
     snapshot = MetagraphSnapshot(
@@ -121,7 +125,7 @@ async def validate(settings: ValidatorSettings) -> None:
     )
     async with AsyncExitStack() as stack:
         memory = await stack.enter_async_context(TellingMemory(settings.state_directory / STORE_FILE))
-        device = await stack.enter_async_context(MadeUpDevice())
+        device = await stack.enter_async_context(MadeUpDevice(GateSettings(duplicates=gate)))
         decoders = await stack.enter_async_context(DecoderPool(settings.neuron.decoder_workers))
         validator = ValidatorNeuron(
             settings,
@@ -169,13 +173,13 @@ def kill_over_and_over(folder: Path, restarts: int, rng: random.Random) -> dict[
     """The figures of all of it. Raises Fault."""
     folder.mkdir(parents=True, exist_ok=True)
     path = settings_in(folder).state_directory / STORE_FILE
-    known, begun, starting, untold, longest_start = Known(), time.monotonic(), 0, 0, 1.0
+    known, begun, starting, untold, start_seconds = Known(), time.monotonic(), 0, 0, LIFE_SECONDS
     for number in range(1, restarts + 1):
-        while_starting = rng.random() < STARTING_SHARE
+        (words,) = rng.choices(list(PHASES), list(PHASES.values()))
         started = time.monotonic()
-        told = live_and_die(folder, rng, longest_start if while_starting else None)
-        if READY in told:
-            longest_start = max(longest_start, time.monotonic() - started - LIFE_SECONDS)
+        told = live_and_die(folder, words, rng.uniform(0, LIFE_SECONDS if words else start_seconds))
+        if words == 1:
+            start_seconds = time.monotonic() - started
         starting += READY not in told
         recorded = [int(line) for line in told if line.isdigit()]
         last_told = max([known.last_round, *recorded])
@@ -200,8 +204,8 @@ def kill_over_and_over(folder: Path, restarts: int, rng: random.Random) -> dict[
     }
 
 
-def live_and_die(folder: Path, rng: random.Random, start_seconds: float | None) -> list[str]:
-    """What a validator told before it was killed: within `start_seconds` of its beginning, or else among its rounds."""
+def live_and_die(folder: Path, words: int, seconds: float) -> list[str]:
+    """What a validator told before it was killed, so many seconds after so many words of it."""
     with (
         (folder / "validator.log").open("ab") as log,
         subprocess.Popen(
@@ -209,15 +213,11 @@ def live_and_die(folder: Path, rng: random.Random, start_seconds: float | None) 
         ) as process,
     ):
         assert process.stdout is not None
-        first = ""
-        if start_seconds is not None:
-            time.sleep(rng.uniform(0, start_seconds))
-        else:
-            first = process.stdout.readline()
-            time.sleep(rng.uniform(0, LIFE_SECONDS))
+        first = [process.stdout.readline() for _ in range(words)]
+        time.sleep(seconds)
         ended = process.poll()
         process.kill()
-        told = first + process.stdout.read()
+        told = "".join(first) + process.stdout.read()
     if ended is not None:
         raise Fault(f"the validator ended by itself: {(folder / 'validator.log').read_text()[-2000:]}")
     return told.splitlines()
