@@ -30,7 +30,7 @@ def load_profile(name_or_path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"profile {path} is not valid YAML: {error}") from error
     if not isinstance(content, dict) or not content or not set(content) <= set(SECTIONS):
-        raise ProfileError(f"profile {path} must have sections among {', '.join(SECTIONS)}, and no others")
+        raise ProfileError(f"profile {path} must have the sections {', '.join(SECTIONS)} or some of them")
     return {section: content.get(section) for section in SECTIONS}
 
 
