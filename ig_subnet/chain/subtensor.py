@@ -178,7 +178,7 @@ class SubtensorChain:
             return refusal
         result = await self._submit(bt.SetWeights(netuid=self.netuid, weights=weights, version_key=version_key), hotkey)
         if result.success and "reveal_round" in result.data:
-            return WeightsCommitted(rules.reveal_block, result.extrinsic_id)
+            return WeightsCommitted(rules.reveal_block(block_of(result)), result.extrinsic_id)
         if result.success:
             return WeightsSet(block_of(result), result.extrinsic_id)
         error = result.error

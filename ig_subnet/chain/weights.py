@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bittensor as bt
 
@@ -28,8 +28,14 @@ class WeightsRules:
     permitted: bool
     blocks_to_wait: int
     version_key: int
-    reveal_block: int
+    tempo: int
+    next_epoch: int
+    reveal_epochs: int
     sealed: WeightsSealed | None
+
+    def reveal_block(self, committed: int) -> int:
+        """Where weights are opened that were committed in this block, of this epoch or of the next."""
+        return self.next_epoch + (self.reveal_epochs - 1 + (committed >= self.next_epoch)) * self.tempo
 
 
 async def read_weights_rules(client: bt.Client, netuid: int, hotkey: str) -> WeightsRules:
@@ -61,21 +67,22 @@ async def read_weights_rules(client: bt.Client, netuid: int, hotkey: str) -> Wei
         view.query(SubtensorModule.SubnetEpochIndex, [netuid]),
     )
     last = int(last_update[uid]) if uid is not None and uid < len(last_update or []) else 0
-    # A commit of this epoch is opened when the epoch `period` later begins.
-    reveal_block = int(next_epoch or view.block) + (int(period or 1) - 1) * int(tempo or 0)
-    sealed = await read_sealed_weights(view, netuid, hotkey) if commits else {}
-    return WeightsRules(
+    rules = WeightsRules(
         uid=uid,
         permitted=uid is not None and (owner == hotkey or bool(permits and uid < len(permits) and permits[uid])),
         blocks_to_wait=max(0, last + int(rate_limit or 0) - view.block) if last else 0,
         version_key=int(version_key or 0),
-        reveal_block=reveal_block,
-        sealed=WeightsSealed(
-            committed=sealed[max(sealed)], reveal_block=reveal_block - (int(epoch or 0) - max(sealed)) * int(tempo or 0)
-        )
-        if sealed
-        else None,
+        tempo=int(tempo or 0),
+        next_epoch=int(next_epoch or view.block),
+        reveal_epochs=int(period or 1),
+        sealed=None,
     )
+    sealed = await read_sealed_weights(view, netuid, hotkey) if commits else {}
+    if not sealed:
+        return rules
+    newest = max(sealed)
+    opened = rules.reveal_block(view.block) - (int(epoch or 0) - newest) * rules.tempo
+    return replace(rules, sealed=WeightsSealed(sealed[newest], opened))
 
 
 def checked_weights(weights: Mapping[int, float]) -> dict[int, float]:

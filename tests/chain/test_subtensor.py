@@ -212,6 +212,15 @@ class TestSetWeights:
                 assert await chain.sealed_weights(wallet(VALIDATOR).hotkey_address) is None
                 assert await chain.set_weights({2: 1.0}, 0) == WeightsCommitted(50, "31-0001")
 
+    async def test_a_commit_that_lands_in_the_next_epoch_is_opened_with_that_ones_commits(
+        self, genesis, wallet
+    ) -> None:
+        async with LocalNode(genesis=genesis(commit_reveal_weights_enabled=True), instant_seal=True) as node:
+            await node.produce_block(19)
+            async with open_chain(node.endpoint, 1, wallet(VALIDATOR)) as chain:
+                assert await chain.set_weights({1: 1.0}, 0) == WeightsCommitted(reveal_block=30, extrinsic="20-0001")
+                assert await chain.set_weights({1: 1.0}, 0) == WeightsSealed(20, 30)
+
     async def test_a_commit_that_would_be_dropped_is_refused(self, genesis, wallet) -> None:
         hyperparameters = {"commit_reveal_weights_enabled": True, "weights_version": 7}
         async with LocalNode(genesis=genesis(**hyperparameters), instant_seal=True) as node:

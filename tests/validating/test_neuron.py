@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,21 @@ from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter
 from made_up_rounds import HOTKEY
 from PIL import Image
 
-from ig_subnet.chain import AxonEndpoint, MetagraphSnapshot, NeuronSnapshot
+from ig_subnet.chain import (
+    AxonEndpoint,
+    ChainError,
+    ChainUnavailable,
+    MetagraphSnapshot,
+    NeuronSnapshot,
+    Presence,
+)
+from ig_subnet.chain.presence import MISSING_SECONDS
 from ig_subnet.config.settings import parse_validator_settings
 from ig_subnet.prompts import Candidates, Topic
 from ig_subnet.reporting.wandb_log import WandbRun
 from ig_subnet.validating.commitments import verify
 from ig_subnet.validating.device import Device, Models
-from ig_subnet.validating.errors import RoundError
+from ig_subnet.validating.errors import NotRegistered, RoundError
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.records import CommitmentRow
 from ig_subnet.validating.store import ScoreStore
@@ -38,9 +46,14 @@ def metagraph() -> MetagraphSnapshot:
     return MetagraphSnapshot(1, 100, tuple(neurons))
 
 
+@dataclass
 class MadeUpChain:
+    shown: MetagraphSnapshot | ChainError = field(default_factory=metagraph)
+
     async def metagraph(self) -> MetagraphSnapshot:
-        return metagraph()
+        if isinstance(self.shown, ChainError):
+            raise self.shown
+        return self.shown
 
 
 async def decode(data: bytes, **expected: object) -> np.ndarray:
@@ -161,3 +174,33 @@ async def test_a_round_counts_though_the_next_cannot_be_planned_yet(tmp_path: Pa
         prompter.tired = False
         assert await neuron.run_one_round()
     assert verify(commitments(tmp_path)) == [None] * 3
+
+
+async def test_a_chain_that_errs_stops_no_rounds_and_costs_nobody_its_average(tmp_path: Path) -> None:
+    chain, now = MadeUpChain(), 0.0
+    async with validator(tmp_path, Miners()) as neuron:
+        neuron.chain, neuron.presence = chain, Presence(HOTKEY, clock=lambda: now)  # type: ignore[assignment]
+        assert await neuron.run_one_round()
+        for chain.shown in (
+            ChainUnavailable("ws://nowhere", "connection refused"),
+            MetagraphSnapshot(1, 0, ()),  # a node with an empty state
+        ):
+            assert await neuron.run_one_round()
+            assert neuron.metagraph == metagraph()
+        assert {hotkey: miner.observations for hotkey, miner in neuron.memory.miners.items()} == {"alice": 3, "bob": 3}
+
+        chain.shown = replace(metagraph(), neurons=metagraph().neurons[:2])
+        assert await neuron.run_one_round()
+        bob = neuron.memory.miners["bob"]
+        assert (bob.observations, bob.absent_since is None) == (3, False)
+        assert neuron.weigh(chain.shown).shares == {1: 1.0}
+        chain.shown = metagraph()
+        assert neuron.weigh(chain.shown).shares.keys() == {1, 2}
+        assert await neuron.run_one_round()
+        assert neuron.memory.miners["bob"].absent_since is None
+
+        chain.shown = MetagraphSnapshot(1, 200, ())
+        assert await neuron.run_one_round()
+        now += MISSING_SECONDS
+        with pytest.raises(NotRegistered, match="is not registered on subnet 1"):
+            await neuron.run_one_round()
