@@ -139,7 +139,7 @@ class SignedClient(ABC):
             raise Ended(QueryStatus.BAD_RESPONSE, f"not our protocol ({type(error).__name__})") from None
         except Exception:
             # Not foreseen: a fault of ours or of a library, met on one peer's bytes. The queries of the others go on.
-            logger.exception("dendrite: reading the response of {} failed", target.hotkey)
+            logger.exception("{}: reading the response of {} failed", path, target.hotkey)
             raise Ended(QueryStatus.BAD_RESPONSE, "the response could not be read") from None
 
     async def _receive(self, response: aiohttp.ClientResponse, target: Target, nonce: int, most: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The axon's connections: what must hold before a request is read and after a reply is written."""
+"""A server's connections: what must hold before a request is read and after a reply is written."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class SignedServer(ABC, Generic[Synapse]):
         been cancelled.
         """
         if self._server is not None:
-            raise RuntimeError("an axon serves once; make a new one")
+            raise RuntimeError("it serves once; make a new one")
         listener = self._listen()
         self.port = listener.getsockname()[1]
         server = self._server = _Server(self._configuration(), self.started)
@@ -212,17 +212,17 @@ class SignedServer(ABC, Generic[Synapse]):
         except ClientDisconnect:
             return Response()  # goes nowhere
         except Exception:
-            logger.exception("axon: checking a request failed")
+            logger.exception("{}: checking a request failed", self._path)
             return _unsigned(replies.INTERNAL_ERROR)
         try:
             answer = await self._answer(request, body, verified.hotkey, arrived)
         except _Refused as refused:
             answer = _error(refused)
         except _CallerGone:
-            logger.debug("axon: {} hung up", verified.hotkey)
+            logger.debug("{}: {} hung up", self._path, verified.hotkey)
             return Response()
         except Exception:
-            logger.exception("axon: answering {} failed", verified.hotkey)
+            logger.exception("{}: answering {} failed", self._path, verified.hotkey)
             answer = _error(_Refused(replies.INTERNAL_ERROR))
         return self._sign(answer, verified)
 
@@ -233,10 +233,10 @@ class SignedServer(ABC, Generic[Synapse]):
         try:
             claimed = parse_auth_headers(request.headers.raw)
         except AuthenticationError as error:
-            logger.debug("axon: refused a request: {}", error)
+            logger.debug("{}: refused a request: {}", self._path, error)
             raise _Refused(replies.AUTHENTICATION_FAILED) from None
         if (refusal := self._policy(claimed.hotkey)) is not None:
-            logger.debug("axon: refused {}: {}", claimed.hotkey, refusal)
+            logger.debug("{}: refused {}: {}", self._path, claimed.hotkey, refusal)
             raise _Refused(replies.REFUSALS[refusal])
         if request.headers.get("content-type") != "application/json" or "content-encoding" in request.headers:
             raise _Refused(replies.UNSUPPORTED_MEDIA_TYPE)
@@ -244,7 +244,7 @@ class SignedServer(ABC, Generic[Synapse]):
         try:
             verified = self._verifier.verify_request(method="POST", path=self._path, body=body, headers=claimed.values)
         except AuthenticationError as error:
-            logger.debug("axon: refused {}: {}", claimed.hotkey, error)
+            logger.debug("{}: refused {}: {}", self._path, claimed.hotkey, error)
             raise _Refused(replies.AUTHENTICATION_FAILED) from None
         return body, verified
 
@@ -253,7 +253,7 @@ class SignedServer(ABC, Generic[Synapse]):
         try:
             synapse = self._parse(body)
         except ValidationError as error:
-            logger.debug("axon: {} sent a synapse with {} errors", caller, error.error_count())
+            logger.debug("{}: {} sent a synapse with {} errors", self._path, caller, error.error_count())
             raise _Refused(replies.INVALID_SYNAPSE) from None
         try:
             async with asyncio.timeout_at(arrived + synapse.deadline_seconds) as deadline:
@@ -265,10 +265,10 @@ class SignedServer(ABC, Generic[Synapse]):
         except Busy as busy:
             raise _Refused(replies.BUSY, max(1, math.ceil(busy.retry_after_seconds))) from None
         except Unsupported as unsupported:
-            logger.debug("axon: cannot serve {}: {}", caller, unsupported)
+            logger.debug("{}: cannot serve {}: {}", self._path, caller, unsupported)
             raise _Refused(replies.UNSUPPORTED) from None
         except FramingError as error:
-            logger.error("axon: the handler's answer cannot be sent: {}", error)
+            logger.error("{}: the handler's answer cannot be sent: {}", self._path, error)
             raise _Refused(replies.INTERNAL_ERROR) from None
         return _Answer(200, made, self._media_type)
 

@@ -38,7 +38,7 @@ def explain(record: MinerRecord) -> tuple[Step, ...]:
     elif weight.average is None or weight.limited is None:
         steps.append(_unexplained(weight))
     else:
-        steps += [_limited(record, weight.average, weight.limited, alpha), _share(weight, weight.limited)]
+        steps += [_limited(record.standing, weight, weight.average, weight.limited), _share(weight, weight.limited)]
     steps += [_chain(each) for each in record.weights[:1] if each is not weight]
     if weight is not None:
         steps.append(_chain(weight))
@@ -91,19 +91,21 @@ def _average(record: MinerRecord, standing: StandingRecord, alpha: float | None)
         return Step("moving average", text)
     half = math.log(0.5) / math.log(1 - alpha) if alpha < 1 else 0.0
     text += f"; alpha {alpha:.4g}: an observation's influence halves in {half:.1f} later ones"
+    if not math.isclose(1 - (1 - alpha) ** standing.observations, standing.accumulated_weight, rel_tol=1e-6):
+        return Step("moving average", f"{text}; alpha was another before")
     again = replayed(record.rounds, standing, alpha)
     return Step("moving average", text, None if again is None else is_same(again, standing.average))
 
 
-def _limited(record: MinerRecord, average: float, limited: float, alpha: float | None) -> Step:
+def _limited(now: StandingRecord, weight: WeightRecord, average: float, limited: float) -> Step:
     text = f"{average:.6f} counts as {limited:.6f}" + ("" if limited == average else " until more has confirmed it")
-    agrees, now = None, record.standing
-    if now is not None and alpha is not None and is_same(now.average, average):  # nothing was observed since
-        miner = MinerRow(
-            *(record.hotkey, now.uid, now.registered_at, now.accumulator, now.accumulated_weight),
-            *(now.observations, now.last_round, now.squares),
-        )
-        agrees = is_same(limited_average_of(miner, alpha), limited)
+    if weight.alpha is None or not 0 < now.observed_at <= weight.at:  # it has been observed since
+        return Step("limit by uncertainty", text)
+    miner = MinerRow(
+        *("", now.uid, now.registered_at, now.accumulator, now.accumulated_weight),
+        *(now.observations, now.last_round, now.squares),
+    )
+    agrees = is_same(now.average, average) and is_same(limited_average_of(miner, weight.alpha), limited)
     return Step("limit by uncertainty", text, agrees)
 
 

@@ -239,6 +239,21 @@ def test_elsewhere_the_miner_needs_a_public_address(capsys: pytest.CaptureFixtur
     assert parse_miner_settings(["--axon.external_ip", "8.8.8.8"]).published_ip == "8.8.8.8"
 
 
+def test_a_validator_that_serves_records_can_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only one that is told to serves any, and then the rules are a miner's."""
+    assert parse_validator_settings([]).axon.port is None
+    assert parse_validator_settings([*LOCAL, "--axon.port", "0"]).axon.published_ip == "127.0.0.1"
+    public = ["--axon.port", "8093", "--axon.external_ip", "8.8.8.8"]
+    assert parse_validator_settings(public).axon.published_ip == "8.8.8.8"
+    told = failure(capsys, parse_validator_settings, "--axon.port", "8093")
+    assert "--axon.external_ip is required" in told and "at which miners reach this machine" in told
+    assert "10.0.0.1 is private, miners will not call it" in failure(
+        capsys, parse_validator_settings, "--axon.port", "8093", "--axon.external_ip", "10.0.0.1"
+    )
+    for flags_without_port in (["--axon.external_ip", "8.8.8.8"], [*LOCAL, "--axon.external_port", "1"]):
+        assert "--axon.port is required" in failure(capsys, parse_validator_settings, *flags_without_port)
+
+
 # --- errors
 
 

@@ -262,6 +262,22 @@ def test_every_shaping_is_computed_again(kind: Literal["power", "softmax"], burn
         assert {setting.agrees for setting in read_overview(reader, 1).weight_settings} == {True}
 
 
+def test_what_has_come_since_the_weights_is_no_contradiction(tmp_path: Path) -> None:
+    """Neither more observations, which make a steady miner surer, nor another alpha from some day on."""
+    path = tmp_path / STORE_FILE
+    record_rounds(path, 4)
+    record = read(path, ALICE)
+    assert steps_of(record)["limit by uncertainty"] is True
+    earlier = tuple(weight.model_copy(update={"at": 1.0, "limited": 0.5}) for weight in record.weights)
+    assert steps_of(record.model_copy(update={"weights": earlier}))["limit by uncertainty"] is None
+    another = tuple(weight.model_copy(update={"alpha": 0.2}) for weight in record.weights)
+    assert steps_of(record.model_copy(update={"weights": another}))["moving average"] is None
+    (step,) = (
+        step for step in explain(record.model_copy(update={"weights": another})) if step.name == "moving average"
+    )
+    assert step.text.endswith("alpha was another before")
+
+
 def test_weights_that_the_chain_never_took(path: Path) -> None:
     record = read(path, ALICE)
     record = record.model_copy(update={"weights": record.weights[:1]})
