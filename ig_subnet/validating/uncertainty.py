@@ -25,7 +25,7 @@ def uncertainty_of(miner: MinerRow, alpha: float) -> float:
     average, weight = average_of(miner), min(1.0, miner.accumulated_weight)
     variance = max(0.0, miner.squares / miner.accumulated_weight - average**2)
     at_last = alpha / (2 - alpha)  # the sum of the squared shares of infinitely many observations ...
-    squared_shares = at_last * (2 - weight) / weight  # ... and of those that add up to `weight`
+    squared_shares = min(1.0, at_last * (2 - weight) / weight)  # ... and of those that add up to `weight`
     known = 1 / squared_shares
     expected = (PRIOR_OBSERVATIONS * LARGEST_VARIANCE + known * variance) / (PRIOR_OBSERVATIONS + known)
     return math.sqrt(expected) * max(0.0, math.sqrt(squared_shares) - math.sqrt(at_last))

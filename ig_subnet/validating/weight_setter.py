@@ -197,8 +197,8 @@ class WeightSetter(Keeper):
             found = "the chain has dropped them"
         self._commit = None
         await self._raise_alarm(
-            f"the weights to be opened from block {commit.reveal_block} on have no effect: {found}; the subnet may want "
-            "another version since, or the permit is lost"
+            f"the weights to be opened from block {commit.reveal_block} on have no effect: {found}; "
+            "the subnet may want another version since, or the permit is lost"
         )
 
     async def _row(self, uid: int) -> Mapping[int, float]:

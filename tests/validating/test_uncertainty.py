@@ -35,9 +35,10 @@ figures = st.tuples(st.floats(0.001, 1), st.floats(0, 1), alphas)
 """An average, the share of the largest variance that observations of this average can have, and alpha."""
 
 
-@given(observations=st.lists(incentives, min_size=1, max_size=60), alpha=alphas)
-def test_it_only_takes_away_and_not_everything(observations: list[float], alpha: float) -> None:
-    miner = after(observations, alpha)
+@given(observations=st.lists(incentives, min_size=1, max_size=60), before=alphas, alpha=alphas)
+def test_it_only_takes_away_and_not_everything(observations: list[float], before: float, alpha: float) -> None:
+    """Also where alpha was another one when the observations were made."""
+    miner = after(observations, before)
     limited, average = limited_average_of(miner, alpha), average_of(miner)
     assert 0 <= limited <= average
     assert 0 <= uncertainty_of(miner, alpha) <= 0.5
