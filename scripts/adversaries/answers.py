@@ -82,21 +82,22 @@ class Lab:
 
 
 class Board:
-    """Answers that one hotkey leaves for the others of its owner, by prompt, in the order they were made."""
+    """What hotkeys leave for the others of their owner: answers to this very prompt, and every image they ever made."""
 
     def __init__(self) -> None:
-        self.images: dict[str, list[Image.Image]] = {}
+        self.made: dict[str, list[Image.Image]] = defaultdict(list)
+        self._answers: dict[str, list[Image.Image]] = {}
         self._posted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def post(self, prompt: str, images: Sequence[Image.Image]) -> None:
-        """Leaves the images that a hotkey answers `prompt` with."""
-        self.images[prompt] = list(images)
+        """Leaves the images that a hotkey answers `prompt` with, to be copied."""
+        self._answers[prompt] = list(images)
         self._posted[prompt].set()
 
     async def answer_to(self, prompt: str) -> list[Image.Image]:
         """The images for the prompt, as soon as they are there."""
         await self._posted[prompt].wait()
-        return self.images[prompt]
+        return self._answers[prompt]
 
 
 def encoded(synapse: TextToImageSynapse, images: Sequence[Image.Image], model: str = "") -> tuple[GeneratedImage, ...]:
@@ -113,7 +114,7 @@ def encoded(synapse: TextToImageSynapse, images: Sequence[Image.Image], model: s
 
 @dataclass
 class Honest:
-    """Honest work with `steps` sampling steps. With `posts`, its other hotkeys are shown every answer."""
+    """Honest work with `steps` sampling steps. With `posts`, its owner's other hotkeys may copy every answer."""
 
     lab: Lab
     steps: int
@@ -121,6 +122,7 @@ class Honest:
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         images = await self.lab.generate(synapse, self.steps)
+        self.lab.board.made[synapse.prompt] += images
         if self.posts:
             self.lab.board.post(synapse.prompt, images)
         declared = str(self.lab.generator.declaration(self.steps))

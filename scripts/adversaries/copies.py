@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adversaries.answers import COPY_SECONDS, SECONDS_PER_STEP, Answer, Honest, Lab, encoded
+from adversaries.answers import COPY_SECONDS, Answer, Honest, Lab, encoded
 from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.gate_settings import DuplicatesGate
 from ig_subnet.validating.likeness import Prints, most_alike
@@ -135,7 +135,10 @@ class EvadingCopy:
 
 @dataclass
 class Replay:
-    """The accomplice's old answer to the prompt most like this one; honest work before there is any."""
+    """Of all images that its owner's hotkeys made for earlier prompts, those that the experts like best for this one.
+
+    Honest work before there are any.
+    """
 
     lab: Lab
     honest: Honest
@@ -143,12 +146,12 @@ class Replay:
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         await self.lab.board.answer_to(synapse.prompt)  # so that all answers before this one are there
-        old = [prompt for prompt in self.lab.board.images if prompt != synapse.prompt]
-        if not old:
+        old = [image for prompt, made in self.lab.board.made.items() if prompt != synapse.prompt for image in made]
+        if len(old) < synapse.num_images:
             return await self.honest.answer(synapse)
-        nearest = max(old, key=lambda prompt: likeness(prompt, synapse.prompt))
-        images = await changed(self.lab, self.lab.board.images[nearest], synapse, self.change)
-        return Answer(encoded(synapse, images), SECONDS_PER_STEP)
+        marks = (await self.lab.run(self.lab.mixture.score, old, synapse.prompt)).incentive
+        best = [old[number] for number in marks.topk(synapse.num_images).indices.tolist()]
+        return Answer(encoded(synapse, await changed(self.lab, best, synapse, self.change)), COPY_SECONDS)
 
 
 class Middleman:
@@ -159,9 +162,3 @@ class Middleman:
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         raise NotImplementedError
-
-
-def likeness(one: str, other: str) -> float:
-    """Share of pairs of neighbouring words that two prompts have in common, in [0, 1]."""
-    pairs = [set(zip(text.split(), text.split()[1:], strict=False)) for text in (one, other)]
-    return len(pairs[0] & pairs[1]) / max(1, len(pairs[0] | pairs[1]))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adversaries.roster import CHEATING, Contestant
+from adversaries.roster import ANSWERED, CHEATING, Contestant
 
 if TYPE_CHECKING:
     from ig_subnet.chain import MetagraphSnapshot
@@ -53,6 +53,7 @@ def rows_of(
         own = [hotkeys[name] for name in one.names]
         earned = statistics.fmean(incentives[hotkey] for hotkey in own)
         answers = [answer for hotkey in own for answer in rewards[hotkey]]
+        answered = statistics.fmean(was_answered for _, was_answered in answers)
         found = Counter(verdict for hotkey in own for verdict in verdicts[hotkey])
         rows.append(
             {
@@ -64,9 +65,9 @@ def rows_of(
                 "honest_best": honest_best,
                 "ratio": earned / honest_best,
                 "owner_ratio": len(own) * earned / honest_best,
-                "goal": one.goal,
+                "goal": answered if one.goal == ANSWERED else one.goal,
                 "reward": statistics.fmean(reward for reward, _ in answers),
-                "answered": statistics.fmean(answered for _, answered in answers),
+                "answered": answered,
                 "valid": found[VALID] / found.total() if found else None,
                 "verdicts": {verdict: count for verdict, count in found.most_common() if verdict != VALID},
             }
@@ -122,7 +123,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.barh([place + shift for place in places], ratios, height=0.4, color=colour, label=label)
         for place, ratio in zip(places, ratios, strict=True):
             if ratio > AXIS_END:
-                axes.text(AXIS_END * 0.99, place + shift, f"{ratio:.1f}", ha="right", va="center", fontsize=7)
+                style = {"ha": "right", "va": "center", "fontsize": 7, "color": ("black", "white")[gate]}
+                axes.text(AXIS_END * 0.99, place + shift, f"{ratio:.1f}", **style)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.axvline(CHEATING, color="#b03030", linewidth=0.8, linestyle="--", label="the most that cheating may earn")
     names = [off["attack"] + (f" ({off['hotkeys']} hotkeys)" if off["hotkeys"] > 1 else "") for off, _ in pairs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from adversaries.answers import ACCOMPLICE_STEPS, Adversary, Honest, Lab
 from adversaries.ascent import MIXTURE, START_STEPS, Ascent, Goal
@@ -12,6 +13,7 @@ from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Mis
 
 HONEST_STEPS = (20, 8, 4, 2)
 SYBIL_STEPS = 4
+ANSWERED: Final = "answered"
 CHEATING = 0.2  # of what the best honest miner earns: the most that cheating may
 ACCOMPLICE = "accomplice (honest work)"  # whose answers other hotkeys copy
 VICTIM = "honest--20-steps"  # the miner whom the middleman asks
@@ -21,14 +23,14 @@ VICTIM = "honest--20-steps"  # the miner whom the middleman asks
 class Contestant:
     """One row of the table. `hotkeys` of one owner answer alike; `stopped_by` is what should stop it.
 
-    `goal` is the most it may earn as a ratio to the best honest miner: None where nothing is to stop it, or where that
-    is the share of queries it `answers`.
+    `goal` is the most it may earn as a ratio to the best honest miner: None where nothing is to stop it, ANSWERED for
+    the share of queries that it answers.
     """
 
     attack: str
     adversary: Adversary
     stopped_by: str = ""
-    goal: float | None = None
+    goal: float | Literal["answered"] | None = None
     hotkeys: int = 1
     honest: bool = False
 
@@ -84,8 +86,8 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
             for fault in ("oversized", "truncated", "bomb", "mislabelled")
         ),
         *ascents(lab, size),
-        Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0"),
-        Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0"),
+        Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0", ANSWERED),
+        Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0", ANSWERED),
         Contestant("slow but in time", Slow(Honest(lab, 20))),
         Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils),
         Contestant("copies under many hotkeys", Copy(lab, everything), "duplicates", CHEATING, hotkeys=size.sybils),
@@ -111,7 +113,7 @@ def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
     ]
     for target, through, from_noise in everything if size.every_ascent else chosen:
         yield Contestant(
-            f"ascent on {target} from {'noise' if from_noise else 'a cheap image'}" + ", robust" * through,
+            f"ascent on {target} from {'noise' if from_noise else 'a cheap image'}" + ", through transforms" * through,
             Ascent(lab, Goal(target, through), from_noise),
             "experts" if target == MIXTURE else "robust scores, trust, alignment",
             None if target == MIXTURE else CHEATING,

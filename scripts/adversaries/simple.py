@@ -24,7 +24,7 @@ UNIVERSAL_STEPS = 200  # of the ascent on all of these prompts in turn
 DRAWINGS = 48  # ways of writing a prompt that compete
 FILLERS = {"a", "an", "and", "of", "to"}
 SHARE_OF_DEADLINE = 0.9  # when slow answers arrive
-HARD = re.compile(r"\b(above|below|left|right|from|two|three|four|five)\b")  # captions of more than one shape
+HARD = re.compile(r"\b(from|two|three|four|five)\b")  # captions of more than two shapes
 TRUNCATED_SHARE = 0.97  # of the file: a naive decoder shows a few black rows
 
 
@@ -104,7 +104,7 @@ def draw_words(prompt: str, size: tuple[int, int], rng: np.random.Generator) -> 
 
 @dataclass
 class EasyTopics:
-    """Honest work for prompts of a single shape only; silent on all others."""
+    """Honest work for prompts of one or two shapes; silent on all others."""
 
     honest: Honest
 

@@ -188,18 +188,19 @@ async def test_an_evading_copy_is_one_that_the_gate_does_not_know(lab: Any, acco
     assert marks[1].mean() > 0.2 * marks[0].mean()  # it is still worth something
 
 
-async def test_replay_sends_the_old_answer_to_the_prompt_most_alike(lab: Any, accomplice: Any) -> None:
+async def test_replay_sends_what_fits_best_of_all_that_was_made_before(lab: Any, accomplice: Any) -> None:
     from adversaries.answers import Honest
     from adversaries.copies import Replay
 
     replay = Replay(lab, Honest(lab, 20))
-    await accomplice.answer(asked())
-    first = shown(await replay.answer(asked(seed=3)))
-    assert difference(first[0], shown(await accomplice.answer(asked(seed=3)))[0]) == 0  # nothing old yet: honest work
     old = shown(await accomplice.answer(asked()))
+    first = shown(await replay.answer(asked(seed=7)))
+    assert (first[0] == old[0]).all()  # nothing is old yet: honest work, here from the same seed
     await accomplice.answer(asked("four green moons on a black background"))
-    await accomplice.answer(asked(PAIR))
-    assert (shown(await replay.answer(asked(PAIR)))[0] == old[0]).all()
+    close = "a large red circle on a white background"
+    await accomplice.answer(asked(close))
+    again = shown(await replay.answer(asked(close, seed=1)))
+    assert all(any((image == one).all() for one in old) for image in again)
 
 
 async def test_silence(lab: Any) -> None:
@@ -208,7 +209,7 @@ async def test_silence(lab: Any) -> None:
 
     honest = Honest(lab, 20)
     easy, missing = EasyTopics(honest), Missing(honest)
-    assert [len((await easy.answer(asked(prompt))).images) for prompt in (CIRCLE, PAIR)] == [2, 0]
+    assert [len((await easy.answer(asked(prompt))).images) for prompt in (PAIR, "two red hearts")] == [2, 0]
     assert [len((await missing.answer(asked(seed=seed))).images) for seed in range(4)] == [2, 0, 2, 0]
     assert 20 < (await Slow(honest).answer(asked())).seconds < 30
 
