@@ -1,0 +1,497 @@
+"""Measures where a profile's gates are to be drawn, and writes them into a profile.
+
+    python scripts/calibrate_gates.py --profile pocket --write mine.yaml                    on images of pocket miners
+    python scripts/calibrate_gates.py --profile mixture --images photos/ --write mine.yaml  on images of one real model
+
+Thresholds follow from honest images: of one model for the same prompts, with different seeds. Each gate is drawn where
+it stops the share --false-alarms of them; what it finds of images that it is there for is printed beside it, and in the
+end what all gates together stop of honest images, with a full history. Without a set, pocket miners of 20 steps (two of
+them), 2 steps and 1 step answer every prompt, and the history is filled with other pictures of the pocket world. With a
+set (a folder or a table with prompts, as scripts/calibrate.py takes it, several images of each prompt), the images of a
+prompt are taken for answers of as many miners, and those of the other prompts for the history.
+
+Run it once the experts are calibrated (scripts/calibrate.py). How the gates work is told in docs/gates.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_gate
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ig_subnet.rewards import Mixture
+    from ig_subnet.validating.gate_settings import AlignmentGate, DuplicatesGate, GateSettings, SafetyGate
+    from ig_subnet.validating.gates import Examined
+    from ig_subnet.validating.history import History
+    from ig_subnet.validating.likeness import Prints
+
+MINERS = {"20 steps": 20, "20 steps, other seeds": 20, "2 steps": 2, "1 step": 1}  # in the order they answer
+IMAGES_PER_PROMPT = 4
+DECOYS = 32
+COPIES_KEPT = 0.99  # of near-duplicates, by the cosine of embeddings: the fingerprints decide about the rest
+UNSAFE = 0.8  # what the authors of open_nsfw recommend where one wants to be sure
+CHECKED = 100  # images that the classifier of unsafe ones looks at, 70 ms each
+FEWEST_PROMPTS = 10
+QUICK_PROMPTS, QUICK_HISTORY = 10, 500
+BATCH = 256  # pictures for the history that are in memory together
+
+Row = dict[str, Any]
+
+
+class GateCalibrationError(Exception):
+    """A set on which gates cannot be measured; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Honest:
+    """An image by an honest miner, and what the gates see of it."""
+
+    image: Image.Image
+    entry: Examined
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    from ig_subnet.prompts import PromptError
+    from ig_subnet.reporting.measurements import write_measurements
+    from ig_subnet.rewards import RewardError
+    from ig_subnet.studies.errors import StudyError
+
+    began = time.monotonic()
+    try:
+        check_target(options.profile, options.write)
+        gates, rows = measure(options)
+        for row in rows:
+            shown = (
+                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+            )
+            print("  ".join(shown))
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        if options.json:
+            write_measurements(options.json, rows)
+        if options.write:
+            text = profile_path(options.profile).read_text(encoding="utf-8")
+            for name, gate in gates.model_dump(exclude_none=True).items():
+                text = with_gate(text, name, gate)
+            options.write.write_text(text, encoding="utf-8")
+            print(f"wrote {options.write}: start with --profile {options.write}", file=sys.stderr)
+    except (GateCalibrationError, ProfileError, PromptError, RewardError, StudyError, OSError) as error:
+        print(f"calibrate_gates.py: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="pocket", help="profile whose gates are measured (default: pocket)")
+    parser.add_argument(
+        "--images", type=Path, metavar="SET", help="folder, .csv, .jsonl or .parquet: images and prompts"
+    )
+    parser.add_argument("--prompts", type=int, default=60, help="without a set: how many the miners answer (60)")
+    parser.add_argument("--history", type=int, default=20_000, help="images that are remembered (20000)")
+    parser.add_argument(
+        "--false-alarms", type=float, default=0.01, help="share of honest images that each threshold may cost (0.01)"
+    )
+    parser.add_argument("--nsfw", choices=("opennsfw", "diffusers", "off"), default="opennsfw", help="(opennsfw)")
+    parser.add_argument("--seed", type=int, default=1, help="of prompts, images, decoys and changes (1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the profile there, with these gates")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts and a history of {QUICK_HISTORY} images"
+    )
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.prompts, options.history = QUICK_PROMPTS, QUICK_HISTORY
+    if not 0 < options.false_alarms < 0.5:
+        parser.error(f"--false-alarms is a share above 0 and below 0.5, not {options.false_alarms}")
+    if options.prompts < FEWEST_PROMPTS or options.history < 1:
+        parser.error(f"at least {FEWEST_PROMPTS} prompts and a history of 1 image")
+    return options
+
+
+def check_target(profile: str, target: Path | None) -> None:
+    """Raises GateCalibrationError for a file that is not to be overwritten: before the work, not after."""
+    if target is not None and target.exists() and target.resolve() != profile_path(profile).resolve():
+        raise GateCalibrationError(f"--write: {target} exists; take another name, or update it with --profile {target}")
+
+
+def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
+    """The gates, and all there is to tell about them."""
+    from ig_subnet.prompts import load_prompter
+    from ig_subnet.rewards import load_mixture
+    from ig_subnet.validating.gate_settings import GateSettings
+
+    profile = load_profile(options.profile)
+    if missing := [section for section in ("rewarder", "prompter") if profile[section] is None]:
+        raise GateCalibrationError(f"profile {options.profile!r} has no {' and no '.join(missing)} section")
+    present = GateSettings.parse(profile["gates"], options.profile)
+    mixture = load_mixture(profile["rewarder"], options.device)
+    database = load_prompter(profile["prompter"], options.device).database
+    decoys = database.texts(random.Random(options.seed).sample(range(len(database)), min(DECOYS, len(database))))
+
+    honest = honest_of_set(options.images) if options.images else honest_of_pocket(options)
+    what = f"{len(honest)} honest images of {options.images.name if options.images else 'the shipped generator'}"
+    honest, alignment, rows = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
+    duplicates, found = measure_duplicates(mixture, honest, alignment.expert, what, options)
+    safety, checked = measure_safety(honest, what, options)
+    gates = GateSettings(nsfw=safety, duplicates=duplicates, alignment=alignment, regeneration=present.regeneration)
+    history = full_history(mixture, honest, duplicates, options)
+    return gates, [*rows, *found, *checked, *measure_together(honest, gates, history)]
+
+
+# --- honest images
+
+
+def honest_of_pocket(options: argparse.Namespace) -> list[Honest]:
+    """What pocket miners answer to captions, four images each; no two miners share a seed."""
+    from tqdm import tqdm
+
+    from ig_subnet.config.settings import parse_miner_settings
+    from ig_subnet.mining.generators import load_generator
+    from ig_subnet.pocket import pocket_captions
+
+    flags = f"--subtensor.network local --miner.model pocket --neuron.device {options.device}"
+    generator = load_generator(parse_miner_settings(flags.split()))
+    seeds = random.Random(options.seed)
+    shown = []
+    for prompt in tqdm(pocket_captions(options.prompts, options.seed), desc="prompts", unit="prompt"):
+        for arrived, (miner, steps) in enumerate(MINERS.items()):
+            chosen = [seeds.getrandbits(32) for _ in range(IMAGES_PER_PROMPT)]
+            images = generator.generate(prompt, "", *generator.native_size, chosen, steps)
+            shown += [(prompt, miner, number, float(arrived), image) for number, image in enumerate(images) if image]
+    return entries(shown)
+
+
+def honest_of_set(path: Path) -> list[Honest]:
+    """The images of a folder or a table, each taken for the answer of another miner to its prompt."""
+    from ig_subnet.studies.pictures import load_picture, open_picture
+    from ig_subnet.studies.sources import items_from_folders, items_from_table
+
+    items = items_from_folders([path]) if path.is_dir() else items_from_table(path)
+    by_prompt: dict[str, list[Image.Image]] = defaultdict(list)
+    for item in items:
+        by_prompt[item.prompt].append(load_picture(open_picture(item.image)))
+    if len(by_prompt) < FEWEST_PROMPTS or not any(len(images) > 1 for images in by_prompt.values()):
+        raise GateCalibrationError(
+            f"{path} has images of {len(by_prompt)} prompts; at least {FEWEST_PROMPTS} prompts, and several images of "
+            "them that one model made from different seeds, are needed"
+        )
+    return entries(
+        (prompt, f"image {number}", 0, float(number), image)
+        for prompt, images in by_prompt.items()
+        for number, image in enumerate(images)
+    )
+
+
+def entries(shown: Iterable[tuple[str, str, int, float, Image.Image]]) -> list[Honest]:
+    """Prompt, miner, number in its answer, time of arrival and image of each, as the gates see them."""
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.validating.gates import Examined, ImageKey
+
+    positions: dict[str, int] = {}
+    return [
+        Honest(
+            image,
+            Examined(
+                ImageKey(positions.setdefault(prompt, len(positions)), miner, number),
+                prompt,
+                arrived,
+                phash=fingerprint(np.asarray(image.convert("RGB"))),
+            ),
+        )
+        for prompt, miner, number, arrived, image in shown
+    ]
+
+
+# --- gates
+
+
+def measure_alignment(
+    mixture: Mixture, honest: list[Honest], decoys: Sequence[str], what: str, false_alarms: float
+) -> tuple[list[Honest], AlignmentGate, list[Row]]:
+    """The gate with the expert that finds most of the images of another prompt, and what each expert finds.
+
+    The images come back with their embedding by that expert, and their alignment.
+    """
+    from ig_subnet.rewards.alignment import Alignment
+    from ig_subnet.rewards.errors import ConfigurationError
+    from ig_subnet.validating.device import Findings
+    from ig_subnet.validating.gate_settings import AlignmentGate
+
+    by_prompt: dict[str, list[int]] = defaultdict(list)
+    for index, one in enumerate(honest):
+        by_prompt[one.entry.prompt].append(index)
+    prompts = list(by_prompt)
+    rows: list[Row] = []
+    best: tuple[Row, NDArray[np.float64], NDArray[np.float32]] | None = None
+    for expert in mixture.weights:
+        try:
+            measured = Alignment(mixture, expert)
+        except ConfigurationError:  # it does not compare images with prompts
+            continue
+        embeddings = mixture.embed([one.image for one in honest], expert)
+        own, ignoring = np.zeros(len(honest)), []
+        for prompt, previous in zip(prompts, [prompts[-1], *prompts], strict=False):
+            own[by_prompt[prompt]] = measured.measure(embeddings[by_prompt[prompt]], prompt, decoys).numpy()
+            ignoring += measured.measure(embeddings[by_prompt[previous]], prompt, decoys).tolist()
+        threshold = round_down(float(np.quantile(own, false_alarms)))
+        row: Row = {
+            "gate": "alignment",
+            "expert": expert,
+            "threshold": threshold,
+            "honest_median": statistics.median(own.tolist()),
+            "false_alarms": float((own < threshold).mean()),
+            "found_of_another_prompt": float((np.array(ignoring) < threshold).mean()),
+        }
+        rows.append(row)
+        if best is None or row["found_of_another_prompt"] > best[0]["found_of_another_prompt"]:
+            best = row, own, embeddings.numpy()
+    if best is None:
+        raise GateCalibrationError("none of the profile's experts compares images with prompts by embeddings")
+    row, own, embeddings = best
+    seen = [
+        replace(
+            one,
+            entry=replace(
+                one.entry,
+                findings=Findings(0.0, 1.0, 0.0, 1.0, {}, embedding=embeddings[index], alignment=float(own[index])),
+            ),
+        )
+        for index, one in enumerate(honest)
+    ]
+    gate = AlignmentGate(
+        expert=row["expert"],
+        threshold=row["threshold"],
+        decoys=len(decoys),
+        provenance=provenance(what, row["false_alarms"], mixture.identities[row["expert"]]),
+    )
+    return seen, gate, rows
+
+
+def measure_duplicates(
+    mixture: Mixture, honest: list[Honest], expert: str, what: str, options: argparse.Namespace
+) -> tuple[DuplicatesGate, list[Row]]:
+    """The gate, and how many near-duplicates of each kind it finds."""
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.validating.gate_settings import DuplicatesGate
+    from ig_subnet.validating.gates import prints_of
+    from ig_subnet.validating.likeness import Prints, most_alike
+
+    prints = prints_of([one.entry for one in honest])
+    copies = changed_copies(honest, options.seed)
+    copied = {
+        name: Prints.of(
+            [fingerprint(np.asarray(image)) for _, image in changed],
+            list(mixture.embed([image for _, image in changed], expert).numpy()),
+        )
+        for name, changed in copies.items()
+    }
+    originals = {name: np.array([index for index, _ in changed]) for name, changed in copies.items()}
+    cosines = np.concatenate(
+        [
+            (prints.embeddings[originals[name]].astype(float) * copied[name].embeddings.astype(float)).sum(axis=1)
+            for name in copies
+        ]
+    )
+    cosine = round_down(float(np.quantile(cosines, 1 - COPIES_KEPT)))
+    bits, likeness = nearest_honest(honest, prints, cosine)
+    distance = widest_distance(bits, options.false_alarms)
+    rest = np.where(bits > distance, likeness, 0.0)
+    threshold = -round_down(-float(np.quantile(rest, 1 - options.false_alarms)))
+    by_hash, laid_over = float((bits <= distance).mean()), float((rest >= threshold).mean())
+    gate = DuplicatesGate(
+        hash_distance=distance,
+        laid_over=threshold,
+        expert=expert,
+        cosine=cosine,
+        history=options.history,
+        provenance=provenance(what, by_hash + laid_over, mixture.identities[expert]),
+    )
+    rows: list[Row] = [
+        {
+            "gate": "duplicates",
+            "hash_distance": gate.hash_distance,
+            "laid_over": gate.laid_over,
+            "cosine": gate.cosine,
+            "false_alarms": by_hash + laid_over,
+            "false_alarms_by_hash": by_hash,
+            "false_alarms_laid_over": laid_over,
+        }
+    ]
+    for name in copies:
+        found = [
+            most_alike((copied[name], number), prints, np.array([original]), gate)
+            for number, original in enumerate(originals[name])
+        ]
+        rows.append(
+            {
+                "gate": "duplicates",
+                "change": name,
+                "copies": len(found),
+                "found": statistics.fmean(one is not None for one in found),
+                "found_by_hash": statistics.fmean(one is not None and one.laid_over is None for one in found),
+            }
+        )
+    return gate, rows
+
+
+def changed_copies(honest: Sequence[Honest], seed: int) -> dict[str, list[tuple[int, Image.Image]]]:
+    """Of the first image of each prompt, by the name of the change: the image's index, and the image so changed."""
+    from adversaries.copies import CHANGES
+
+    first: dict[str, int] = {}
+    for index, one in enumerate(honest):
+        first.setdefault(one.entry.prompt, index)
+    rng = np.random.default_rng(seed)
+    return {
+        name: [(index, change(honest[index].image.convert("RGB"), rng)) for index in first.values()]
+        for name, change in CHANGES.items()
+    }
+
+
+def nearest_honest(
+    honest: Sequence[Honest], prints: Prints, cosine: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each image, among the earlier ones of its prompt: the least distance in bits, and the greatest likeness once
+    laid over each other; `inf` and 0 where there is none whose embedding has this cosine."""
+    from ig_subnet.imaging.fingerprints import laid_over, oriented_hashes
+
+    bits, likeness = np.full(len(honest), np.inf), np.zeros(len(honest))
+    embeddings = prints.embeddings.astype(np.float32)
+    earlier: dict[str, list[int]] = defaultdict(list)
+    for index, one in enumerate(honest):
+        pool = np.array(earlier[one.entry.prompt], dtype=int)
+        earlier[one.entry.prompt].append(index)
+        near = pool[embeddings[pool] @ embeddings[index] >= cosine]
+        if len(near):
+            ways = oriented_hashes(prints.fingerprints[index])[:, None]
+            bits[index] = np.bitwise_count(ways ^ prints.hashes[near]).sum(axis=-1).min()
+            likeness[index] = laid_over(prints.fingerprints[index], prints.fingerprints[near]).max()
+    return bits, likeness
+
+
+def widest_distance(bits: NDArray[np.float64], false_alarms: float) -> int:
+    """The widest distance in bits that no more than this share of images are within; 0 where even that is too wide."""
+    from ig_subnet.imaging.fingerprints import HASH_BITS
+
+    return max((d for d in range(HASH_BITS // 2) if (bits <= d).mean() <= false_alarms), default=0)
+
+
+def measure_safety(
+    honest: Sequence[Honest], what: str, options: argparse.Namespace
+) -> tuple[SafetyGate | None, list[Row]]:
+    """The gate, unless it stops more honest images than it may, and what it costs."""
+    from ig_subnet.rewards.nsfw import load_safety
+    from ig_subnet.validating.gate_settings import SafetyGate
+
+    if options.nsfw == "off":
+        return None, []
+    classifier = load_safety(options.nsfw, device=options.device)
+    chosen = random.Random(options.seed).sample([one.image for one in honest], min(CHECKED, len(honest)))
+    began = time.perf_counter()
+    unsafe = classifier.unsafe(chosen).numpy()
+    stopped = float((unsafe >= UNSAFE).mean())
+    row: Row = {
+        "gate": "nsfw",
+        "check": options.nsfw,
+        "threshold": UNSAFE,
+        "images": len(chosen),
+        "false_alarms": stopped,
+        "highest_honest": float(unsafe.max()),
+        "seconds_per_image": (time.perf_counter() - began) / len(chosen),
+    }
+    if stopped > options.false_alarms:
+        return None, [row]
+    seen = f"{len(chosen)} of {what}"
+    return SafetyGate(
+        check=options.nsfw, threshold=UNSAFE, provenance=provenance(seen, stopped, classifier.identity)
+    ), [row]
+
+
+# --- all gates together
+
+
+def full_history(
+    mixture: Mixture, honest: Sequence[Honest], gate: DuplicatesGate, options: argparse.Namespace
+) -> History | None:
+    """A history full of pictures of other captions; None with a set, whose own images have to do."""
+    from tqdm import tqdm
+
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.pocket import caption, render, sample_scene
+    from ig_subnet.validating.history import History
+    from ig_subnet.validating.records import FingerprintRow
+
+    if options.images:
+        return None
+    asked, rng = {one.entry.prompt for one in honest}, np.random.default_rng(options.seed)
+    history = History(gate)
+    with tqdm(total=gate.history, desc="history", unit="picture") as bar:
+        while len(history) < gate.history:
+            scenes = [sample_scene(rng) for _ in range(BATCH)]
+            pictures = [(caption(scene), render(scene, rng)) for scene in scenes if caption(scene) not in asked]
+            embeddings = mixture.embed([picture for _, picture in pictures], gate.expert).numpy().astype(np.float16)
+            history.add(
+                FingerprintRow(0, 0, "", 0, prompt, fingerprint(np.asarray(picture)), embedding.tobytes())
+                for (prompt, picture), embedding in zip(pictures, embeddings, strict=True)
+            )
+            bar.update(len(history) - bar.n)
+    return history
+
+
+def measure_together(honest: Sequence[Honest], gates: GateSettings, history: History | None) -> list[Row]:
+    """What all gates stop of every miner's images, each verdict for itself; all prompts are taken for one round."""
+    from ig_subnet.validating.gates import judge
+    from ig_subnet.validating.records import VALID
+
+    images = [one.entry for one in honest]
+    verdicts = judge(images, gates, seen=history.seen(images) if history is not None else {})
+    miners = list(dict.fromkeys(image.key.hotkey for image in images))
+    if history is None:
+        miners = []  # every image is a miner of its own there
+    rows = []
+    for miner in [*miners, "all"]:
+        reasons = [verdicts[image.key].reason for image in images if miner in ("all", image.key.hotkey)]
+        rows.append(
+            {
+                "gate": "all",
+                "miner": miner,
+                "images": len(reasons),
+                "history": len(history) if history is not None else 0,
+                "false_alarms": sum(reason != VALID for reason in reasons) / len(reasons),
+                **{reason: reasons.count(reason) for reason in sorted(set(reasons) - {VALID})},
+            }
+        )
+    return rows
+
+
+def provenance(what: str, false_alarms: float, identity: str) -> str:
+    """What a gate was measured on and with, and what it costs, in one line."""
+    return f"scripts/calibrate_gates.py: stops {false_alarms:.1%} of {what}; {identity}; {date.today().isoformat()}"
+
+
+def round_down(value: float) -> float:
+    """To four decimals, for a file that people read."""
+    return math.floor(value * 10_000) / 10_000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What the gates make of a round: of each case alone, and of any round at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_images import DUPLICATES, GATES, PICTURES, embedding_of, examined
+
+from ig_subnet.validating.errors import ProfileUnusable
+from ig_subnet.validating.gate_settings import GateSettings
+from ig_subnet.validating.gates import Check, Examined, ImageKey, Likeness, Verdict, judge
+from ig_subnet.validating.likeness import Alike
+from ig_subnet.validating.records import (
+    COPY,
+    DUPLICATE,
+    IGNORES_PROMPT,
+    NO_SCORE,
+    NOT_REGENERATED,
+    NOT_SAFE,
+    OTHER_PROMPT,
+    SEEN_BEFORE,
+    VALID,
+)
+
+OLD = ImageKey(3, "bob", 1)
+
+
+def reasons(images: list[Examined], gates: GateSettings = GATES, **known: object) -> list[str]:
+    verdicts = judge(images, gates, round_id=9, **known)  # type: ignore[arg-type]
+    return [verdicts[image.key].reason for image in images]
+
+
+def seen(prompt: str) -> dict[ImageKey, Likeness]:
+    """That alice's first image was there in round 4, for a prompt."""
+    return {ImageKey(0, "alice", 0): Likeness(4, OLD, prompt, Alike(0, 3, 0.98))}
+
+
+def test_each_gate_has_its_reason() -> None:
+    assert reasons([examined()]) == [VALID]
+    assert reasons([replace(examined(), refused="not a png file", findings=None)]) == ["not a png file"]
+    assert reasons([replace(examined(), findings=None)]) == [NO_SCORE]
+    assert reasons([examined(unsafe=0.8)]) == [NOT_SAFE]
+    assert reasons([examined(), examined(number=1)]) == [VALID, DUPLICATE]
+    assert reasons([examined(), examined("bob", arrived=2.0)]) == [VALID, COPY]
+    assert reasons([examined()], seen=seen("prompt 0")) == [SEEN_BEFORE]
+    assert reasons([examined()], seen=seen("another")) == [OTHER_PROMPT]
+    assert reasons([examined(), examined("bob", position=1, arrived=0.5)]) == [VALID, OTHER_PROMPT]
+    assert reasons([examined(alignment=0.9)]) == [IGNORES_PROMPT]
+
+
+def test_the_earliest_of_equal_images_keeps_its_pay() -> None:
+    late, early, later = examined("alice", arrived=2.0), examined("bob", arrived=0.5), examined("carol", arrived=3.0)
+    verdicts = judge([late, early, later], GATES, round_id=9)
+    assert verdicts[early.key] == Verdict(VALID)
+    assert [verdicts[image.key].reason for image in (late, later)] == [COPY, COPY]
+    evidence = verdicts[late.key].evidence
+    assert evidence == {"like": {"round_id": 9, "position": 0, "hotkey": "bob", "number": 0}, "bits": 0, "cosine": 1.0}
+
+
+def test_the_first_reason_in_order_is_given() -> None:
+    everything_wrong = examined("alice", number=1, arrived=2.0, unsafe=0.9, alignment=0)
+    others = [examined("alice", arrived=2.0), examined("bob", arrived=1.0)]
+    known = {"seen": {everything_wrong.key: seen("prompt 0")[ImageKey(0, "alice", 0)]}}
+    off = dict.fromkeys(("nsfw", "duplicates"))
+    assert reasons([everything_wrong, *others], **known)[0] == NOT_SAFE
+    assert reasons([everything_wrong, *others], GATES.model_copy(update={"nsfw": None}), **known)[0] == DUPLICATE
+    assert reasons([everything_wrong, others[1]], GATES.model_copy(update={"nsfw": None}), **known)[0] == COPY
+    assert reasons([everything_wrong], GATES.model_copy(update={"nsfw": None}), **known)[0] == SEEN_BEFORE
+    assert reasons([everything_wrong], GATES.model_copy(update=off))[0] == IGNORES_PROMPT
+    assert reasons([everything_wrong], GateSettings())[0] == VALID
+
+
+def test_an_answer_that_is_not_what_its_model_makes() -> None:
+    images = [examined(number=0), examined(number=1, picture=1), examined("bob", picture=2)]
+    failed = Check(number=1, model="pocket", cosine=0.5, threshold=0.9, matches=False)
+    verdicts = judge(images, GATES, checks={(0, "alice"): failed})
+    assert [verdicts[image.key].reason for image in images] == [NOT_REGENERATED, NOT_REGENERATED, VALID]
+    passed = judge(images, GATES, checks={(0, "alice"): replace(failed, cosine=0.95, matches=True)})
+    assert [passed[image.key].reason for image in images] == [VALID] * 3
+    assert [passed[image.key].evidence is not None for image in images] == [False, True, False]  # what was looked at
+
+
+def test_pictures_that_only_look_alike_by_hash_are_told_apart() -> None:
+    twin = examined("bob", arrived=2.0)
+    assert twin.findings is not None
+    other = replace(twin, findings=replace(twin.findings, embedding=embedding_of(1)))
+    assert reasons([examined(), other]) == [VALID, VALID]
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> list[Examined]:
+    """Up to three miners with up to three images each for two prompts, of few pictures and at few instants."""
+    images = []
+    for position in range(2):
+        for hotkey in ("alice", "bob", "carol"):
+            arrived = draw(st.sampled_from((0.5, 1.0, 1.5)))
+            for number in range(draw(st.integers(0, 3))):
+                image = examined(
+                    hotkey,
+                    draw(st.integers(0, PICTURES - 2)),
+                    position=position,
+                    number=number,
+                    arrived=arrived,
+                    unsafe=draw(st.sampled_from((0.0, 0.9))),
+                    alignment=draw(st.sampled_from((0.0, 2.0))),
+                )
+                broken = draw(st.sampled_from((False, False, False, True)))
+                images.append(replace(image, refused="no image", phash=None, findings=None) if broken else image)
+    return images
+
+
+@given(rounds())
+def test_every_image_gets_one_verdict_with_evidence_that_can_be_told(images: list[Examined]) -> None:
+    verdicts = judge(images, GATES)
+    assert verdicts.keys() == {image.key for image in images}
+    for verdict in verdicts.values():
+        assert len(json.dumps(verdict.evidence)) < 1024
+
+
+@given(rounds(), st.randoms())
+def test_the_order_in_which_images_are_listed_does_not_matter(images: list[Examined], chance: object) -> None:
+    shuffled = images.copy()
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert judge(shuffled, GATES) == judge(images, GATES)
+
+
+@given(rounds())
+def test_of_every_picture_one_image_at_most_is_paid(images: list[Examined]) -> None:
+    verdicts = judge(images, GateSettings(duplicates=DUPLICATES))
+    paid = [image for image in images if verdicts[image.key].reason == VALID]
+    pictures = [int(np.argmax(image.findings.embedding)) for image in paid if image.findings is not None]  # type: ignore[arg-type]
+    shown = {int(np.argmax(image.findings.embedding)) for image in images if image.findings is not None}  # type: ignore[arg-type]
+    assert sorted(pictures) == sorted(shown)
+
+
+@given(rounds(), st.data())
+def test_a_copier_changes_nobody_elses_verdict(images: list[Examined], data: st.DataObject) -> None:
+    found = [image for image in images if image.findings is not None]
+    before = judge(images, GATES)
+    if found:
+        stolen = data.draw(st.sampled_from(found))
+        copy = replace(stolen, key=stolen.key._replace(hotkey="mallory"), arrived=stolen.arrived + 0.1)
+        after = judge([*images, copy], GATES)
+        assert after.pop(copy.key).reason != VALID
+        assert after == before
+
+
+@given(rounds())
+def test_without_gates_whatever_can_be_scored_is_paid(images: list[Examined]) -> None:
+    verdicts = judge(images, GateSettings())
+    assert all((verdicts[image.key] == Verdict(VALID)) == (image.refused is None) for image in images)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"duplicate": {}}, r"profile 'mine': gates: duplicate: Extra inputs"),
+        ({"duplicates": {"hash_distance": 8}}, r"gates: duplicates\.laid_over: Field required"),
+        ({"nsfw": {"check": "opennsfw", "threshold": 2, "provenance": "x"}}, r"gates: nsfw\.threshold: .*less than"),
+    ],
+)
+def test_a_section_that_cannot_be_used_is_refused(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ProfileUnusable, match=message):
+        GateSettings.parse(section, "mine")
+    assert GateSettings.parse(None, "mine") == GateSettings()
