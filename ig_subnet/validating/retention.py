@@ -52,7 +52,8 @@ class SavedImages:
     @classmethod
     def in_folder(cls, folder: Path | None) -> Self:
         """None where there is no folder."""
-        found = np.array([(at, size) for _, at, size in _images(folder)] if folder else [], dtype=float).reshape(-1, 2)
+        images = _images(folder) if folder is not None else ()
+        found = np.fromiter(((at, size) for _, at, size in images), dtype=np.dtype((float, 2)))
         times, sizes = found[np.argsort(found[:, 0])].T
         return cls(times, np.append(np.cumsum(sizes[::-1])[::-1], 0).astype(np.int64))
 
@@ -85,40 +86,50 @@ class Retention:
     async def step(self) -> Forgotten:
         """Forgets what is beyond the limits now, one round a transaction. Raises StoreError or OSError."""
         if self.fingerprints is not None:
-            while await self.memory.with_store(partial(ScoreStore.thin, keep=self.fingerprints)):
-                pass
-        details = rounds = 0
-        images_from = -np.inf  # those that came before go
-        if self.days is not None:
-            images_from = self.clock() - self.days * DAY
-            while await self.memory.with_store(partial(_forget_oldest, ended_before=images_from)):
-                details += 1
+            await self._forget_while(partial(ScoreStore.thin, keep=self.fingerprints))
+        images_from = -np.inf if self.days is None else self.clock() - self.days * DAY  # those that came before go
+        aged = await self._forget_while(partial(_forget_oldest, ended_before=images_from))
+        squeezed = rounds = 0
         if self.megabytes is not None:
-            limit = self.megabytes * MEGABYTE
-            while await self.memory.with_store(ScoreStore.answer_count) * ANSWER_BYTES > limit / 2:
-                if not await self.memory.with_store(partial(_forget_oldest, wholly=True)):
-                    break
-                rounds += 1
-            saved = await asyncio.to_thread(SavedImages.in_folder, self.images)
-            while await self.memory.with_store(ScoreStore.size) + saved.size(images_from) > limit:
-                begun = await self.memory.with_store(_details_begin)
-                if images_from < begun:  # images of rounds that are void, or forgotten already
-                    images_from = begun
-                elif await self.memory.with_store(_forget_oldest):
-                    details += 1
-                    images_from = await self.memory.with_store(_details_begin)
-                else:
-                    logger.warning("what is never forgotten takes more than --neuron.keep_megabytes {}", self.megabytes)
-                    break
+            rounds, squeezed, images_from = await self._squeeze(self.megabytes * MEGABYTE, images_from)
         images = await asyncio.to_thread(_delete_images, self.images, images_from)
-        while await self.memory.with_store(ScoreStore.shrink):
-            pass
-        forgotten = Forgotten(details, rounds, images)
+        await self._forget_while(ScoreStore.shrink)
+        forgotten = Forgotten(aged + squeezed, rounds, images)
         if forgotten != Forgotten():
-            logger.info("forgotten: details of {} rounds, {} saved images", details, images)
+            logger.info("forgotten: details of {} rounds, {} saved images", forgotten.details, images)
         if rounds:
             logger.warning("forgotten: who was asked what in the {} oldest rounds; it may be asked again", rounds)
         return forgotten
+
+    async def _squeeze(self, limit: float, images_from: float) -> tuple[int, int, float]:
+        """Forgets until store and saved images, but for those that came before `images_from`, are within `limit` bytes.
+
+        Returns how many whole rounds, how many rounds' details, and from when on saved images can stay.
+        """
+        rounds = details = 0
+        while await self.memory.with_store(ScoreStore.answer_count) * ANSWER_BYTES > limit / 2:
+            if not await self.memory.with_store(partial(_forget_oldest, wholly=True)):
+                break
+            rounds += 1
+        saved = await asyncio.to_thread(SavedImages.in_folder, self.images)
+        while await self.memory.with_store(ScoreStore.size) + saved.size(images_from) > limit:
+            begun = await self.memory.with_store(_details_begin)
+            if images_from < begun:  # images of rounds that are void, or forgotten already
+                images_from = begun
+            elif await self.memory.with_store(_forget_oldest):
+                details += 1
+                images_from = await self.memory.with_store(_details_begin)
+            else:
+                logger.warning("what is never forgotten takes more than --neuron.keep_megabytes {}", self.megabytes)
+                break
+        return rounds, details, images_from
+
+    async def _forget_while(self, forget: Callable[[ScoreStore], bool]) -> int:
+        """How often it did before there was nothing left for it to do; rounds may be recorded in between."""
+        times = 0
+        while await self.memory.with_store(forget):
+            times += 1
+        return times
 
 
 def _forget_oldest(store: ScoreStore, *, wholly: bool = False, ended_before: float = np.inf) -> bool:
@@ -136,14 +147,14 @@ def _details_begin(store: ScoreStore) -> float:
     return -np.inf if oldest is None else oldest.started_at - TICK_SECONDS
 
 
-def _images(folder: Path) -> Iterator[tuple[Path, float, int]]:
+def _images(folder: Path) -> Iterator[tuple[str, float, int]]:
     """Path, time and bytes of each image that was saved."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if IMAGE_NAME.fullmatch(entry.name):
                 with suppress(FileNotFoundError):  # it has its final name by now
                     status = entry.stat()
-                    yield Path(entry.path), status.st_mtime, status.st_size
+                    yield entry.path, status.st_mtime, status.st_size
 
 
 def _delete_images(folder: Path | None, before: float) -> int:
@@ -151,6 +162,6 @@ def _delete_images(folder: Path | None, before: float) -> int:
     if folder is not None and before > -np.inf:
         for path, at, _ in _images(folder):
             if at < before:
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
                 deleted += 1
     return deleted
