@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from ig_subnet.validating.errors import NotRegistered, RoundError
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.records import CommitmentRow
 from ig_subnet.validating.store import ScoreStore
+from ig_subnet.validating.weighting import Shaping
 from neurons.validator import ValidatorNeuron
 from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
@@ -204,3 +206,16 @@ async def test_a_chain_that_errs_stops_no_rounds_and_costs_nobody_its_average(tm
         now += MISSING_SECONDS
         with pytest.raises(NotRegistered, match="is not registered on subnet 1"):
             await neuron.run_one_round()
+
+
+async def test_flags_shape_the_weights_and_alarms_reach_wandb(tmp_path: Path) -> None:
+    logged: list[object] = []
+    flags = ["--neuron.weight_shaping=softmax", "--neuron.weight_temperature=0.2", "--neuron.weight_exponent=2"]
+    flags += ["--neuron.weight_floor=0.3", "--neuron.weight_burn=0.1", "--neuron.moving_average_alpha=0.5"]
+    async with validator(tmp_path, Miners()) as made:
+        settings = parse_validator_settings(["--subtensor.network", "local", *flags])
+        neuron = replace(made, settings=settings, wandb_run=WandbRun(SimpleNamespace(log=logged.append)))
+        weighing = neuron.weigh(metagraph())
+        assert (weighing.alpha, weighing.shaping) == (0.5, Shaping("softmax", 2, 0.2, 0.3, 0.1))
+        await neuron.report_alarm("no weights were set for 3.0 tempos: the chain is away")
+    assert logged == [{"weights_alarm": "no weights were set for 3.0 tempos: the chain is away"}]
