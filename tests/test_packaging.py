@@ -90,7 +90,16 @@ def test_exported_names() -> None:
     assert importlib.metadata.version("ig-subnet") == ig_subnet.__version__
 
 
-@pytest.mark.parametrize("entry", ["neurons/miner.py", "neurons/validator.py", "scripts/score.py"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "neurons/miner.py",
+        "neurons/validator.py",
+        "scripts/inspect_validator.py",
+        "scripts/my_record.py",
+        "scripts/score.py",
+    ],
+)
 def test_help_loads_nothing_heavy(entry: str, project_root: Path) -> None:
     code = f"""
 import runpy, sys
