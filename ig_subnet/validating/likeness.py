@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -104,6 +103,8 @@ def most_alike(
 
 def _nearest(orientations: NDArray[np.uint8], hashes: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Indices and distances of the nearest hashes, nearest first: of each the least over the orientations."""
+    import faiss  # takes half a second, which --help can do without
+
     found, indices = faiss.knn_hamming(orientations, hashes, min(NEAREST, len(hashes)))
     order = np.argsort(found, axis=None, kind="stable")
     _, first = np.unique(indices.ravel()[order], return_index=True)
