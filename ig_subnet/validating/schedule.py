@@ -69,6 +69,7 @@ class Lateness:
     def __init__(self, at: float, epoch_length: int | None) -> None:
         """`at`: seconds of a clock that only goes forward, as in the other methods."""
         self._epoch_length = epoch_length
+        self._began_at = at
         self._seen_at, self._tempos = at, 0.0
         self._tempo_seconds = TEMPO_SECONDS
         self._told = 0
@@ -89,7 +90,12 @@ class Lateness:
         return self._tempos + (at - self._seen_at) / self._tempo_seconds
 
     def alarm_is_due(self, at: float) -> bool:
-        """Whether to raise an alarm now: once after `ALARM_TEMPOS`, and again for every so many more."""
+        """Whether to raise an alarm now: once after `ALARM_TEMPOS`, and again for every so many more.
+
+        Who has just started has a tempo to make up for what was before.
+        """
+        if at - self._began_at < self._tempo_seconds:
+            return False
         alarms = int(self.tempos(at) / ALARM_TEMPOS)
         due = alarms > self._told
         self._told = alarms

@@ -243,6 +243,17 @@ async def test_three_tempos_without_success_raise_the_alarm_once_and_again_after
     assert len(bench.alarms) == 3, "a success ends the count"
 
 
+async def test_who_has_just_started_has_a_tempo_to_make_up_for_what_was_before() -> None:
+    late = replace(BEFORE_AN_EPOCH, blocks_since_last_update=2000)
+    bench = Bench(MadeUpChain(timing=late), weighed=weighing({}, silence="no miner has earned anything yet"))
+    for block in range(96, 115):
+        await bench.at_block(block)
+    assert bench.alarms == []
+    for block in range(115, 118):
+        await bench.at_block(block)
+    assert bench.alarms == ["no weights were set for 101.0 tempos: no miner has earned anything yet"]
+
+
 async def test_a_chain_that_stays_away_raises_the_alarm_by_the_clock() -> None:
     bench = Bench()
     await bench.at_block(96)  # set, a second a block
