@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--restarts", type=int, default=RESTARTS, help=f"(default: {RESTARTS})")
     parser.add_argument("--seed", type=int, default=1, help="of the instants (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the validator's state and log there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the validator's state there, or go on with it")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RESTARTS} restarts")
     parser.add_argument("--write", type=Path, metavar="DIR", help=argparse.SUPPRESS)  # be the validator that is killed
     options = parser.parse_args(arguments)
@@ -174,6 +174,7 @@ def kill_over_and_over(folder: Path, restarts: int, rng: random.Random) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     path = settings_in(folder).state_directory / STORE_FILE
     known, begun, starting, untold, start_seconds = Known(), time.monotonic(), 0, 0, LIFE_SECONDS
+    known.check(path)
     for number in range(1, restarts + 1):
         (words,) = rng.choices(list(PHASES), list(PHASES.values()))
         started = time.monotonic()
