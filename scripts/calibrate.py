@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         references = reference_rows(sample)
         rows = [*references, *rows]
         for row in rows:
-            print("  ".join(f"{name} {_short(value)}" for name, value in row.items()))
+            print("  ".join(f"{name} {short(value)}" for name, value in row.items()))
         print(f"{sample.what}, {time.monotonic() - began:.0f} s", file=sys.stderr)
         if options.json:
             write_measurements(options.json, rows)
@@ -286,7 +286,11 @@ def write_profile(profile: str, target: Path, sample: Sample, references: list[d
             "deviation": float(f"{row['deviation']:.6g}"),
             "provenance": provenance(sample, row),
         }
-    text = with_calibrations(profile_path(profile).read_text(encoding="utf-8"), calibrations)
+    replace_text(target, with_calibrations(profile_path(profile).read_text(encoding="utf-8"), calibrations))
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Writes the file as a whole, or leaves it as it is."""
     part = target.with_name(target.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(target)
@@ -356,7 +360,7 @@ def split_rows(calibrated: dict[str, dict[str, list[float]]]) -> list[dict[str, 
     return sorted(rows, key=lambda row: row["smallest_sigmas"])
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

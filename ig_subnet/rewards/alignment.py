@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ig_subnet.rewards.cosine import CosineExpert
 from ig_subnet.rewards.errors import ConfigurationError, InputError
 from ig_subnet.rewards.mixture import Mixture
+
+SMALLEST_DEVIATION = 1e-6  # of cosines: what rounding makes of decoys that an expert cannot tell apart
 
 
 class Alignment:
@@ -43,4 +44,6 @@ class Alignment:
             raise InputError(f"{len(others)} decoys are not enough: give at least two prompts beside the own one")
         texts = self.expert.text.embed([prompt, *others]).cpu()
         own, rest = (embeddings @ texts.T).tensor_split([1], dim=1)
-        return (own[:, 0] - rest.mean(dim=1)) / rest.std(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+        apart = rest - rest.mean(dim=1, keepdim=True)
+        deviation = apart.square().mean(dim=1).sqrt().clamp(min=SMALLEST_DEVIATION)
+        return (own[:, 0] - rest.mean(dim=1)) / deviation
