@@ -22,49 +22,39 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from calibrate import CalibrationError, check_target, replace_text, short
+from gates_calibration.honest import (
+    FEWEST_PROMPTS,
+    Honest,
+    changed_copies,
+    full_history,
+    honest_of_pocket,
+    honest_of_set,
+)
 from numpy.typing import NDArray
 
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_gate
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ig_subnet.rewards import Mixture
     from ig_subnet.validating.gate_settings import AlignmentGate, DuplicatesGate, GateSettings, SafetyGate
-    from ig_subnet.validating.gates import Examined
     from ig_subnet.validating.history import History
     from ig_subnet.validating.likeness import Prints
 
-MINERS = {"20 steps": 20, "20 steps, other seeds": 20, "2 steps": 2, "1 step": 1}  # in the order they answer
-IMAGES_PER_PROMPT = 4
 DECOYS = 32
 COPIES_KEPT = 0.99  # of near-duplicates, by the cosine of embeddings: the fingerprints decide about the rest
 UNSAFE = 0.8  # what the authors of open_nsfw recommend where one wants to be sure
 CHECKED = 100  # images that the classifier of unsafe ones looks at, 70 ms each
-FEWEST_PROMPTS = 10
 QUICK_PROMPTS, QUICK_HISTORY = 10, 500
-BATCH = 256  # pictures for the history that are in memory together
 
 Row = dict[str, Any]
-
-
-class GateCalibrationError(Exception):
-    """A set on which gates cannot be measured; the message says why."""
-
-
-@dataclass(frozen=True, eq=False)
-class Honest:
-    """An image by an honest miner, and what the gates see of it."""
-
-    image: Image.Image
-    entry: Examined
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,10 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_target(options.profile, options.write)
         gates, rows = measure(options)
         for row in rows:
-            shown = (
-                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-            )
-            print("  ".join(shown))
+            print("  ".join(f"{name} {short(value)}" for name, value in row.items()))
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
         if options.json:
             write_measurements(options.json, rows)
@@ -90,9 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
             text = profile_path(options.profile).read_text(encoding="utf-8")
             for name, gate in gates.model_dump(exclude_none=True).items():
                 text = with_gate(text, name, gate)
-            options.write.write_text(text, encoding="utf-8")
+            replace_text(options.write, text)
             print(f"wrote {options.write}: start with --profile {options.write}", file=sys.stderr)
-    except (GateCalibrationError, ProfileError, PromptError, RewardError, StudyError, OSError) as error:
+    except (CalibrationError, ProfileError, PromptError, RewardError, StudyError, OSError) as error:
         print(f"calibrate_gates.py: error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -127,12 +114,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def check_target(profile: str, target: Path | None) -> None:
-    """Raises GateCalibrationError for a file that is not to be overwritten: before the work, not after."""
-    if target is not None and target.exists() and target.resolve() != profile_path(profile).resolve():
-        raise GateCalibrationError(f"--write: {target} exists; take another name, or update it with --profile {target}")
-
-
 def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     """The gates, and all there is to tell about them."""
     from ig_subnet.prompts import load_prompter
@@ -141,84 +122,28 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
 
     profile = load_profile(options.profile)
     if missing := [section for section in ("rewarder", "prompter") if profile[section] is None]:
-        raise GateCalibrationError(f"profile {options.profile!r} has no {' and no '.join(missing)} section")
+        raise CalibrationError(f"profile {options.profile!r} has no {' and no '.join(missing)} section")
     present = GateSettings.parse(profile["gates"], options.profile)
     mixture = load_mixture(profile["rewarder"], options.device)
     database = load_prompter(profile["prompter"], options.device).database
     decoys = database.texts(random.Random(options.seed).sample(range(len(database)), min(DECOYS, len(database))))
 
-    honest = honest_of_set(options.images) if options.images else honest_of_pocket(options)
-    what = f"{len(honest)} honest images of {options.images.name if options.images else 'the shipped generator'}"
-    honest, alignment, rows = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
-    duplicates, found = measure_duplicates(mixture, honest, alignment.expert, what, options)
+    if options.images:
+        honest, source = honest_of_set(options.images), options.images.name
+    else:
+        honest, source = honest_of_pocket(options.prompts, options.seed, options.device), "the shipped generator"
+    what = f"{len(honest)} honest images of {source}"
     safety, checked = measure_safety(honest, what, options)
-    gates = GateSettings(nsfw=safety, duplicates=duplicates, alignment=alignment, regeneration=present.regeneration)
-    history = full_history(mixture, honest, duplicates, options)
-    return gates, [*rows, *found, *checked, *measure_together(honest, gates, history)]
-
-
-# --- honest images
-
-
-def honest_of_pocket(options: argparse.Namespace) -> list[Honest]:
-    """What pocket miners answer to captions, four images each; no two miners share a seed."""
-    from tqdm import tqdm
-
-    from ig_subnet.config.settings import parse_miner_settings
-    from ig_subnet.mining.generators import load_generator
-    from ig_subnet.pocket import pocket_captions
-
-    flags = f"--subtensor.network local --miner.model pocket --neuron.device {options.device}"
-    generator = load_generator(parse_miner_settings(flags.split()))
-    seeds = random.Random(options.seed)
-    shown = []
-    for prompt in tqdm(pocket_captions(options.prompts, options.seed), desc="prompts", unit="prompt"):
-        for arrived, (miner, steps) in enumerate(MINERS.items()):
-            chosen = [seeds.getrandbits(32) for _ in range(IMAGES_PER_PROMPT)]
-            images = generator.generate(prompt, "", *generator.native_size, chosen, steps)
-            shown += [(prompt, miner, number, float(arrived), image) for number, image in enumerate(images) if image]
-    return entries(shown)
-
-
-def honest_of_set(path: Path) -> list[Honest]:
-    """The images of a folder or a table, each taken for the answer of another miner to its prompt."""
-    from ig_subnet.studies.pictures import load_picture, open_picture
-    from ig_subnet.studies.sources import items_from_folders, items_from_table
-
-    items = items_from_folders([path]) if path.is_dir() else items_from_table(path)
-    by_prompt: dict[str, list[Image.Image]] = defaultdict(list)
-    for item in items:
-        by_prompt[item.prompt].append(load_picture(open_picture(item.image)))
-    if len(by_prompt) < FEWEST_PROMPTS or not any(len(images) > 1 for images in by_prompt.values()):
-        raise GateCalibrationError(
-            f"{path} has images of {len(by_prompt)} prompts; at least {FEWEST_PROMPTS} prompts, and several images of "
-            "them that one model made from different seeds, are needed"
-        )
-    return entries(
-        (prompt, f"image {number}", 0, float(number), image)
-        for prompt, images in by_prompt.items()
-        for number, image in enumerate(images)
+    honest, alignment, found = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
+    duplicates, known = measure_duplicates(mixture, honest, alignment.expert, what, options)
+    gates = GateSettings(
+        nsfw=safety or present.nsfw,
+        duplicates=duplicates,
+        alignment=alignment,
+        regeneration=present.regeneration,
     )
-
-
-def entries(shown: Iterable[tuple[str, str, int, float, Image.Image]]) -> list[Honest]:
-    """Prompt, miner, number in its answer, time of arrival and image of each, as the gates see them."""
-    from ig_subnet.imaging import fingerprint
-    from ig_subnet.validating.gates import Examined, ImageKey
-
-    positions: dict[str, int] = {}
-    return [
-        Honest(
-            image,
-            Examined(
-                ImageKey(positions.setdefault(prompt, len(positions)), miner, number),
-                prompt,
-                arrived,
-                phash=fingerprint(np.asarray(image.convert("RGB"))),
-            ),
-        )
-        for prompt, miner, number, arrived, image in shown
-    ]
+    history = None if options.images else full_history(mixture, honest, duplicates, options.seed)
+    return gates, [*checked, *found, *known, *measure_together(honest, gates, history)]
 
 
 # --- gates
@@ -265,7 +190,7 @@ def measure_alignment(
         if best is None or row["found_of_another_prompt"] > best[0]["found_of_another_prompt"]:
             best = row, own, embeddings.numpy()
     if best is None:
-        raise GateCalibrationError("none of the profile's experts compares images with prompts by embeddings")
+        raise CalibrationError("none of the profile's experts compares images with prompts by embeddings")
     row, own, embeddings = best
     seen = [
         replace(
@@ -353,20 +278,6 @@ def measure_duplicates(
     return gate, rows
 
 
-def changed_copies(honest: Sequence[Honest], seed: int) -> dict[str, list[tuple[int, Image.Image]]]:
-    """Of the first image of each prompt, by the name of the change: the image's index, and the image so changed."""
-    from adversaries.copies import CHANGES
-
-    first: dict[str, int] = {}
-    for index, one in enumerate(honest):
-        first.setdefault(one.entry.prompt, index)
-    rng = np.random.default_rng(seed)
-    return {
-        name: [(index, change(honest[index].image.convert("RGB"), rng)) for index in first.values()]
-        for name, change in CHANGES.items()
-    }
-
-
 def nearest_honest(
     honest: Sequence[Honest], prints: Prints, cosine: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -398,7 +309,7 @@ def widest_distance(bits: NDArray[np.float64], false_alarms: float) -> int:
 def measure_safety(
     honest: Sequence[Honest], what: str, options: argparse.Namespace
 ) -> tuple[SafetyGate | None, list[Row]]:
-    """The gate, unless it stops more honest images than it may, and what it costs."""
+    """The gate, None where it is left out, and what it costs. Raises CalibrationError for too many false alarms."""
     from ig_subnet.rewards.nsfw import load_safety
     from ig_subnet.validating.gate_settings import SafetyGate
 
@@ -419,42 +330,14 @@ def measure_safety(
         "seconds_per_image": (time.perf_counter() - began) / len(chosen),
     }
     if stopped > options.false_alarms:
-        return None, [row]
-    seen = f"{len(chosen)} of {what}"
-    return SafetyGate(
-        check=options.nsfw, threshold=UNSAFE, provenance=provenance(seen, stopped, classifier.identity)
-    ), [row]
+        raise CalibrationError(
+            f"{options.nsfw} stops {stopped:.1%} of honest images at {UNSAFE:g}: leave it out with --nsfw off"
+        )
+    told = provenance(f"{len(chosen)} of {what}", stopped, classifier.identity)
+    return SafetyGate(check=options.nsfw, threshold=UNSAFE, provenance=told), [row]
 
 
 # --- all gates together
-
-
-def full_history(
-    mixture: Mixture, honest: Sequence[Honest], gate: DuplicatesGate, options: argparse.Namespace
-) -> History | None:
-    """A history full of pictures of other captions; None with a set, whose own images have to do."""
-    from tqdm import tqdm
-
-    from ig_subnet.imaging import fingerprint
-    from ig_subnet.pocket import caption, render, sample_scene
-    from ig_subnet.validating.history import History
-    from ig_subnet.validating.records import FingerprintRow
-
-    if options.images:
-        return None
-    asked, rng = {one.entry.prompt for one in honest}, np.random.default_rng(options.seed)
-    history = History(gate)
-    with tqdm(total=gate.history, desc="history", unit="picture") as bar:
-        while len(history) < gate.history:
-            scenes = [sample_scene(rng) for _ in range(BATCH)]
-            pictures = [(caption(scene), render(scene, rng)) for scene in scenes if caption(scene) not in asked]
-            embeddings = mixture.embed([picture for _, picture in pictures], gate.expert).numpy().astype(np.float16)
-            history.add(
-                FingerprintRow(0, 0, "", 0, prompt, fingerprint(np.asarray(picture)), embedding.tobytes())
-                for (prompt, picture), embedding in zip(pictures, embeddings, strict=True)
-            )
-            bar.update(len(history) - bar.n)
-    return history
 
 
 def measure_together(honest: Sequence[Honest], gates: GateSettings, history: History | None) -> list[Row]:

@@ -37,7 +37,8 @@ def test_the_originals_weights() -> None:
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("rewarder: {experts: {pick_score: {weight: 1}}}\n")
-    assert load_profile(path) == {"rewarder": {"experts": {"pick_score": {"weight": 1}}}, "prompter": None}
+    rewarder = {"experts": {"pick_score": {"weight": 1}}}
+    assert load_profile(path) == {"rewarder": rewarder, "prompter": None, "gates": None}
     assert load_profile(str(path)) == load_profile(path)
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_up_images import DUPLICATES
 from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter
 from made_up_rounds import HOTKEY
 from PIL import Image
@@ -30,8 +31,9 @@ from ig_subnet.reporting.wandb_log import WandbRun
 from ig_subnet.validating.commitments import verify
 from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import NotRegistered, RoundError
+from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.memory import Memory
-from ig_subnet.validating.records import CommitmentRow
+from ig_subnet.validating.records import COPY, OTHER_PROMPT, VALID, CommitmentRow
 from ig_subnet.validating.store import ScoreStore
 from ig_subnet.validating.weighting import Shaping
 from neurons.validator import ValidatorNeuron
@@ -87,11 +89,12 @@ async def validator(
     *,
     prompter: MadeUpPrompter | None = None,
     mixture: BrightnessMixture | None = None,
+    gates: GateSettings | None = None,
 ) -> AsyncIterator[ValidatorNeuron]:
     settings = parse_validator_settings(
         ["--subtensor.network", "local", "--neuron.prompts_per_round", "2", "--neuron.images_per_prompt", "1"]
     )
-    models = Models(prompter or MadeUpPrompter(), mixture or BrightnessMixture())
+    models = Models(prompter or MadeUpPrompter(), mixture or BrightnessMixture(), gates or GateSettings())
     async with Memory(folder / "scores.sqlite3") as memory, Device(lambda: models) as device:
         yield ValidatorNeuron(
             settings,
@@ -219,3 +222,27 @@ async def test_flags_shape_the_weights_and_alarms_reach_wandb(tmp_path: Path) ->
         assert (weighing.alpha, weighing.shaping) == (0.5, Shaping("softmax", 2, 0.2, 0.3, 0.1))
         await neuron.report_alarm("no weights were set for 3.0 tempos: the chain is away")
     assert logged == [{"weights_alarm": "no weights were set for 3.0 tempos: the chain is away"}]
+
+
+async def test_images_are_known_again_after_a_restart_but_not_those_of_a_void_round(tmp_path: Path) -> None:
+    """Every miner sends the same image all the time: it is paid once in its life."""
+    failing = True
+
+    def before(images: list[Image.Image]) -> None:
+        if failing:
+            raise MemoryError("the device is full")
+
+    gates, mixture = GateSettings(duplicates=DUPLICATES), BrightnessMixture(before)
+    async with validator(tmp_path, Miners(), mixture=mixture, gates=gates) as neuron:
+        with pytest.raises(RoundError):
+            await neuron.run_one_round()
+        failing = False
+        assert await neuron.run_one_round()
+    async with validator(tmp_path, Miners(), gates=gates) as neuron:
+        assert await neuron.run_one_round()
+        history = await neuron.history()
+        assert history is not None and len(history) == 8
+    with ScoreStore.open_read_only(tmp_path / "scores.sqlite3") as store:
+        verdicts = [[row.verdict for row in store.images() if row.round_id == number] for number in (1, 2)]
+    assert sorted(verdicts[0]) == sorted([VALID, COPY, OTHER_PROMPT, COPY])
+    assert set(verdicts[1]) <= {COPY, OTHER_PROMPT}  # the prompts are new

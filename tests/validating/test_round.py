@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bittensor.keyfiles import Keypair
+from made_up_images import DUPLICATES
 from made_up_models import SIZE, BrightnessMixture, MadeUpPrompter, grey
 
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
@@ -22,7 +24,11 @@ from ig_subnet.validating.answers import Ask, RoundSettings
 from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdentity
 from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import RoundError
-from ig_subnet.validating.records import PromptRow
+from ig_subnet.validating.gate_settings import GateSettings
+from ig_subnet.validating.gates import Check, Declared
+from ig_subnet.validating.history import History
+from ig_subnet.validating.records import COPY, SEEN_BEFORE, PromptRow, RoundRecord
+from ig_subnet.validating.regeneration import Verify
 from ig_subnet.validating.round import RoundResult, is_askable, run_round
 from ig_subnet.validating.rows import SMALLEST_INCENTIVE
 from ig_subnet.validating.sampling import Miner, miner_seed
@@ -214,8 +220,12 @@ async def play(
     ask: Ask | None = None,
     decode: Callable = decode_nothing,
     secret: bytes = SECRET,
+    gates: GateSettings | None = None,
+    history: History | None = None,
+    verify: Verify | None = None,
 ) -> RoundResult:
-    async with Device(lambda: Models(MadeUpPrompter(), mixture or BrightnessMixture())) as device:
+    models = Models(MadeUpPrompter(), mixture or BrightnessMixture(), gates or GateSettings())
+    async with Device(lambda: models) as device:
         return await run_round(
             PLAN,
             1,
@@ -225,6 +235,8 @@ async def play(
             device=device,
             ask=ask or answers(lambda target: b"\x80"),
             decode=decode,
+            history=history,
+            verify=verify,
         )
 
 
@@ -283,6 +295,66 @@ async def test_a_fault_of_the_validators_own_blames_no_miner() -> None:
 
     with pytest.raises(RoundError, match="round 7 is void: OSError: no more processes"):
         await play(decode=no_decoder)
+
+
+async def paint(data: bytes, **expected: object) -> np.ndarray:
+    """Another picture for each first byte."""
+    return np.random.default_rng(data[0]).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def pictures(*, of: dict[str, int], seconds: dict[str, float]) -> Ask:
+    """Miners that answer each with two pictures of their own, or with somebody's, sooner or later."""
+
+    async def ask(target: Target, synapse: TextToImageSynapse) -> QueryResult:
+        first = 2 * of[target.hotkey] + 20 * (synapse.prompt == "prompt 12")
+        data = [bytes([first]), bytes([first + 1])]
+        return QueryResult(target, QueryStatus.ANSWERED, generated(synapse, data), seconds.get(target.hotkey, 1.0))
+
+    return ask
+
+
+async def test_copies_in_a_round_and_of_earlier_rounds_are_not_paid() -> None:
+    of = {f"hotkey {uid}": uid for uid in range(4)} | {"hotkey 3": 0}  # 3 shows what 0 shows, and is sooner
+    ask = pictures(of=of, seconds={"hotkey 3": 0.5})
+    history = History(DUPLICATES)
+    first = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), history=history)
+    assert {hotkey: reward > 0 for hotkey, reward in first.observations.items()} == {
+        "hotkey 0": False,
+        "hotkey 1": True,
+        "hotkey 2": True,
+        "hotkey 3": True,
+    }
+    copies = [row for row in first.images if row.hotkey == "hotkey 0"]
+    assert {row.verdict for row in copies} == {COPY}
+    assert json.loads(copies[0].evidence or "")["like"] == {
+        "round_id": 7,
+        "position": 0,
+        "hotkey": "hotkey 3",
+        "number": 0,
+    }
+    assert all(row.total is not None and row.incentive == 0 for row in copies)  # scored all the same
+    assert len(history) == 0  # until the round is recorded
+    history.add_round(RoundRecord(first.round, first.prompts, *(first.answers, first.images, ()), (), ()))
+    again = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), history=history)
+    assert set(again.observations.values()) == {0.0}
+    assert {row.verdict for row in again.images if row.hotkey != "hotkey 0"} == {SEEN_BEFORE}
+
+
+async def test_what_was_made_again_and_does_not_match_is_not_paid() -> None:
+    asked: list[Declared] = []
+
+    async def verify(prompt: PromptRow, declared: Sequence[Declared], secret: bytes) -> dict[str, Check]:
+        asked.extend(declared)
+        assert secret == SECRET
+        return {"hotkey 2": Check(1, "made up", 0.1, 0.9, matches=False)}
+
+    ask = pictures(of={f"hotkey {uid}": uid for uid in range(4)}, seconds={})
+    result = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), verify=verify)
+    assert [hotkey for hotkey, reward in result.observations.items() if reward == 0] == ["hotkey 2"]
+    seeds = {row.hotkey: row.seed for row in result.answers if row.position == 0}
+    one = next(image for image in asked if (image.hotkey, image.number) == ("hotkey 1", 1))
+    assert one.asked == (seeds["hotkey 1"], seeds["hotkey 1"] + 1) and one.seed == one.asked[1]
+    assert one.model == "made up" and one.embedding.shape == (49,)
 
 
 async def test_a_device_that_hangs_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,133 @@
+"""The images that gates are measured on: honest ones, near-duplicates of them, and what fills a history."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from calibrate import CalibrationError
+
+from ig_subnet.validating.gates import Examined, ImageKey
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ig_subnet.rewards import Mixture
+    from ig_subnet.validating.gate_settings import DuplicatesGate
+    from ig_subnet.validating.history import History
+
+MINERS = {"20 steps": 20, "20 steps, other seeds": 20, "2 steps": 2, "1 step": 1}  # in the order they answer
+IMAGES_PER_PROMPT = 4
+FEWEST_PROMPTS = 10
+BATCH = 256  # pictures for the history that are in memory together
+
+
+@dataclass(frozen=True, eq=False)
+class Honest:
+    """An image by an honest miner, and what the gates see of it."""
+
+    image: Image.Image
+    entry: Examined
+
+
+def honest_of_pocket(prompts: int, seed: int, device: str) -> list[Honest]:
+    """What pocket miners answer to captions, four images each; no two miners share a seed."""
+    from tqdm import tqdm
+
+    from ig_subnet.config.settings import parse_miner_settings
+    from ig_subnet.mining.generators import load_generator
+    from ig_subnet.pocket import pocket_captions
+
+    flags = f"--subtensor.network local --miner.model pocket --neuron.device {device}"
+    generator = load_generator(parse_miner_settings(flags.split()))
+    seeds = random.Random(seed)
+    shown = []
+    for prompt in tqdm(pocket_captions(prompts, seed), desc="prompts", unit="prompt"):
+        for arrived, (miner, steps) in enumerate(MINERS.items()):
+            chosen = [seeds.getrandbits(32) for _ in range(IMAGES_PER_PROMPT)]
+            images = generator.generate(prompt, "", *generator.native_size, chosen, steps)
+            shown += [(prompt, miner, number, float(arrived), image) for number, image in enumerate(images) if image]
+    return entries(shown)
+
+
+def honest_of_set(path: Path) -> list[Honest]:
+    """The images of a folder or a table, each taken for the answer of another miner to its prompt."""
+    from ig_subnet.studies.pictures import load_picture, open_picture
+    from ig_subnet.studies.sources import items_from_folders, items_from_table
+
+    items = items_from_folders([path]) if path.is_dir() else items_from_table(path)
+    by_prompt: dict[str, list[Image.Image]] = defaultdict(list)
+    for item in items:
+        by_prompt[item.prompt].append(load_picture(open_picture(item.image)))
+    if len(by_prompt) < FEWEST_PROMPTS or not any(len(images) > 1 for images in by_prompt.values()):
+        raise CalibrationError(
+            f"{path} has images of {len(by_prompt)} prompts; at least {FEWEST_PROMPTS} prompts, and several images of "
+            "them that one model made from different seeds, are needed"
+        )
+    return entries(
+        (prompt, f"image {number}", 0, float(number), image)
+        for prompt, images in by_prompt.items()
+        for number, image in enumerate(images)
+    )
+
+
+def entries(shown: Iterable[tuple[str, str, int, float, Image.Image]]) -> list[Honest]:
+    """Prompt, miner, number in its answer, time of arrival and image of each, as the gates see them."""
+    from ig_subnet.imaging import fingerprint
+
+    positions: dict[str, int] = {}
+    return [
+        Honest(
+            image,
+            Examined(
+                ImageKey(positions.setdefault(prompt, len(positions)), miner, number),
+                prompt,
+                arrived,
+                phash=fingerprint(np.asarray(image.convert("RGB"))),
+            ),
+        )
+        for prompt, miner, number, arrived, image in shown
+    ]
+
+
+def changed_copies(honest: Sequence[Honest], seed: int) -> dict[str, list[tuple[int, Image.Image]]]:
+    """Of the first image of each prompt, by the name of the change: the image's index, and the image so changed."""
+    from adversaries.copies import CHANGES
+
+    first: dict[str, int] = {}
+    for index, one in enumerate(honest):
+        first.setdefault(one.entry.prompt, index)
+    rng = np.random.default_rng(seed)
+    return {
+        name: [(index, change(honest[index].image.convert("RGB"), rng)) for index in first.values()]
+        for name, change in CHANGES.items()
+    }
+
+
+def full_history(mixture: Mixture, honest: Sequence[Honest], gate: DuplicatesGate, seed: int) -> History:
+    """A history full of pictures of the pocket world, of other captions than the honest images."""
+    from tqdm import tqdm
+
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.pocket import caption, render, sample_scene
+    from ig_subnet.validating.history import History
+    from ig_subnet.validating.records import FingerprintRow
+
+    asked, rng = {one.entry.prompt for one in honest}, np.random.default_rng(seed)
+    history = History(gate)
+    with tqdm(total=gate.history, desc="history", unit="picture") as bar:
+        while len(history) < gate.history:
+            scenes = [sample_scene(rng) for _ in range(BATCH)]
+            pictures = [(caption(scene), render(scene, rng)) for scene in scenes if caption(scene) not in asked]
+            embeddings = mixture.embed([picture for _, picture in pictures], gate.expert).numpy().astype(np.float16)
+            history.add(
+                FingerprintRow(0, 0, "", 0, prompt, fingerprint(np.asarray(picture)), embedding.tobytes())
+                for (prompt, picture), embedding in zip(pictures, embeddings, strict=True)
+            )
+            bar.update(len(history) - bar.n)
+    return history
