@@ -29,18 +29,7 @@ def overview_tables(overview: Overview) -> list[Table]:
     seen = f"the newest {len(overview.rounds)} rounds"
     miners = _table(
         f"{len(overview.miners)} miners, with their answers in {seen}",
-        *(
-            "uid",
-            "hotkey",
-            "observations",
-            "average",
-            "limited",
-            "share",
-            "last round",
-            "answers",
-            "images",
-            "verdicts",
-        ),
+        *("uid", "hotkey", "observations", "average", "limited", "share", "last round", "answers", "verdicts"),
     )
     for miner in overview.miners:
         absent = "" if miner.absent_since is None else f"not registered since {_time(miner.absent_since)}"

@@ -84,7 +84,7 @@ def _observations(record: MinerRecord, standing: StandingRecord) -> Step:
 
 
 def _average(record: MinerRecord, standing: StandingRecord, alpha: float | None) -> Step:
-    text = f"{standing.accumulator:.6f} / {standing.accumulated_weight:.6f} = {standing.average:.6f}"
+    text = f"{standing.accumulator:.6g} / {standing.accumulated_weight:.6g} = {standing.average:.6g}"
     if not is_same(standing.accumulator / standing.accumulated_weight, standing.average):
         return Step("moving average", text, False)
     if alpha is None:
@@ -98,7 +98,7 @@ def _average(record: MinerRecord, standing: StandingRecord, alpha: float | None)
 
 
 def _limited(now: StandingRecord, weight: WeightRecord, average: float, limited: float) -> Step:
-    text = f"{average:.6f} counts as {limited:.6f}" + ("" if limited == average else " until more has confirmed it")
+    text = f"{average:.6g} counts as {limited:.6g}" + ("" if limited == average else " until more has confirmed it")
     if weight.alpha is None or not 0 < now.observed_at <= weight.at:  # it has been observed since
         return Step("limit by uncertainty", text)
     miner = MinerRow(
@@ -117,31 +117,31 @@ def _share(weight: WeightRecord, limited: float) -> Step:
     except (TypeError, ValueError):
         shaping = None
     if shaping is None or shaping.kind not in ("power", "softmax"):
-        return Step("share", f"{weight.share:.6f}, shaped by {weight.shaping}, which this version does not know")
+        return Step("share", f"{weight.share:.6g}, shaped by {weight.shaping}, which this version does not know")
     unsure = None if shaping.burn else False  # the owner's own share has the burnt one on top
     if limited <= shaping.floor:
-        text = f"0: {limited:.6f} is not above the floor of {shaping.floor:g}; {among}"
+        text = f"0: {limited:.6g} is not above the floor of {shaping.floor:g}; {among}"
         return Step("share", text, not weight.share or unsure)
     if limited > highest:
-        return Step("share", f"{weight.share:.6f}; the best other has {highest_share:.6f}; {among}", unsure)
+        return Step("share", f"{weight.share:.6g}; the best other has {highest_share:.6g}; {among}", unsure)
     if shaping.kind == "power":
         part = ((limited - shaping.floor) / (highest - shaping.floor)) ** shaping.exponent
         one, best = (
-            f"({each:.6f} - {shaping.floor:g})" if shaping.floor else f"{each:.6f}" for each in (limited, highest)
+            f"({each:.6g} - {shaping.floor:g})" if shaping.floor else f"{each:.6g}" for each in (limited, highest)
         )
         how = f"({one} / {best}) ^ {shaping.exponent:g}"
     else:
         part = math.exp((limited - highest) / shaping.temperature)
-        how = f"exp(({limited:.6f} - {highest:.6f}) / {shaping.temperature:g})"
+        how = f"exp(({limited:.6g} - {highest:.6g}) / {shaping.temperature:g})"
     burnt = f" (after {shaping.burn:.1%} to the subnet's owner)" if shaping.burn else ""
-    text = f"{how} = {part:.6f} of the best one's {highest_share:.6f}{burnt} = {weight.share:.6f}; {among}"
+    text = f"{how} = {part:.6g} of the best one's {highest_share:.6g}{burnt} = {weight.share:.6g}; {among}"
     return Step("share", text, is_same(part * highest_share, weight.share) or unsure)
 
 
 def _unexplained(weight: WeightRecord) -> Step:
     if weight.uid is None:
         return Step("share", "0: it was not among the miners weighed")
-    return Step("share", f"{weight.share:.6f} for uid {weight.uid}; what it followed from was not kept then")
+    return Step("share", f"{weight.share:.6g} for uid {weight.uid}; what it followed from was not kept then")
 
 
 def _chain(weight: WeightRecord) -> Step:

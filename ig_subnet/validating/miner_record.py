@@ -155,7 +155,7 @@ def _weight(setting: WeightSettingRow, hotkey: str, miner: MinerRow | None) -> W
     basis = basis_of(setting)
     standing = basis.standings.get(hotkey)
     uid = standing.uid if standing is not None else None
-    if not basis.standings and miner is not None and setting.block > miner.registered_at:
+    if setting.weights and not setting.basis and miner is not None and setting.block > miner.registered_at:
         uid = miner.uid  # of an earlier version, which kept uids alone
     others = (each for each in basis.standings.values() if each.uid != basis.owner_uid)
     best = max(others, key=lambda each: each.limited, default=None)

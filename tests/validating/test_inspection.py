@@ -228,7 +228,7 @@ def test_nothing_earned_is_explained_too(path: Path) -> None:
     agrees = steps_of(read(path, CAROL))
     assert agrees["share"] is True
     share = next(step for step in explain(read(path, CAROL)) if step.name == "share")
-    assert share.text.startswith("0: 0.000000 is not above the floor")
+    assert share.text.startswith("0: 0 is not above the floor of 0")
 
 
 def test_a_changed_average_does_not_agree(path: Path) -> None:
