@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import io
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +18,12 @@ import torch
 from made_up_rounds import make_round
 from PIL import Image
 
-from ig_subnet.chain import MetagraphSnapshot, NeuronSnapshot
+from ig_subnet.chain import EpochTiming, MetagraphSnapshot, NeuronSnapshot
 from ig_subnet.imaging import ImageError, decode_image
 from ig_subnet.pocket import COLOURS, corrupt, parse_caption, render
 from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.store import ScoreStore
-from protocol import Declaration, QueryStatus, Target, TextToImageSynapse
+from protocol import Axon, Declaration, Dendrite, QueryStatus, Target, TextToImageSynapse
 
 PROFILE = """
 rewarder:
@@ -363,3 +366,94 @@ def test_io_of_images_is_lossless() -> None:
     (sent,) = encoded(asked(), [image])
     with Image.open(io.BytesIO(sent.data)) as received:
         assert received.tobytes() == image.tobytes()
+
+
+async def test_adversaries_answer_over_real_http(lab: Any, tmp_path: Path) -> None:
+    from adversaries.answers import Honest
+    from adversaries.serve import Forwarding, axon_of
+    from adversaries.simple import EasyTopics, Malformed
+
+    from ig_subnet.chain import create_wallet
+    from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
+
+    wallets = [
+        create_wallet("owner", name, tmp_path, coldkey_uri="//Owner", hotkey_uri=f"//{name}")
+        for name in ("easy", "bomb", "middleman", "validator")
+    ]
+    easy, bomb, between, validator = wallets
+    victim = axon_of(easy, EasyTopics(Honest(lab, 20, posts=True)), 0)
+    signer, verifier = KeypairSigner(validator.hotkey), BtAuthVerifier(validator.hotkey_address)
+    async with contextlib.AsyncExitStack() as stack:
+        dendrite = await stack.enter_async_context(Dendrite(signer, verifier, allow_private=True))
+
+        async def start(axon: Axon, wallet: Any) -> Target:
+            serving = asyncio.create_task(axon.serve())
+            stack.push_async_callback(asyncio.wait_for, serving, 20)
+            stack.push_async_callback(axon.stop)
+            await axon.started.wait()
+            return Target(wallet.hotkey_address, "127.0.0.1", axon.port)
+
+        target = await start(victim, easy)
+        forwarding = await stack.enter_async_context(Forwarding(between, target))
+        passing = await start(axon_of(between, forwarding, 0), between)
+        bombing = await start(axon_of(bomb, Malformed(lab, "bomb"), 0), bomb)
+        honest = await dendrite.query(target, asked())
+        assert (honest.status, len(honest.images)) == (QueryStatus.ANSWERED, 2)
+        assert honest.elapsed_seconds >= 20 * 0.02  # not before the time that it tells
+        assert (await dendrite.query(target, asked("two red hearts"))).status is QueryStatus.REFUSED
+        passed = await dendrite.query(passing, asked())
+        assert [image.data for image in passed.images] == [image.data for image in honest.images]
+        assert (await dendrite.query(bombing, asked())).status is QueryStatus.ANSWERED  # the decoder has to stop it
+
+
+def test_processes_are_started_with_flags_that_they_take(profile: Path, tmp_path: Path) -> None:
+    from adversaries import processes
+    from adversaries.roster import QUICK, VICTIM
+
+    from ig_subnet.config.profiles import load_profile
+    from ig_subnet.config.settings import parse_miner_settings, parse_validator_settings
+    from ig_subnet.localnet import Genesis
+
+    options = argparse.Namespace(profile=str(profile), rounds=1, prompts=1, images=2, seed=3, timeout=60.0)
+    endpoint, names = "ws://127.0.0.1:9944", [VICTIM, "noise"]
+    ports, hotkeys = dict.fromkeys(names, 8091), dict.fromkeys(names, "5F")
+    processes.write_inputs(tmp_path, names, endpoint, ports, hotkeys, QUICK, False, options)
+    assert load_profile(tmp_path / "profile.yaml")["gates"] is None
+    assert len(Genesis.load(tmp_path / "genesis.json").subnets[0].neurons) == 3
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["victim"] == {"hotkey": "5F", "port": 8091} and plan["sybils"] == QUICK.sybils
+    miner = processes.miner_command(tmp_path, endpoint, VICTIM, 8091, 20)
+    settings = parse_miner_settings([*miner[2:], *processes.OPEN_DOORS])
+    assert settings.blacklist.allow_non_registered and not settings.blacklist.force_validator_permit
+    assert (settings.miner.steps, settings.axon.port) == (20, 8091)
+    validator = parse_validator_settings(processes.validator_flags(tmp_path, endpoint, options))
+    assert (validator.neuron.images_per_prompt, validator.neuron.seed, validator.neuron.timeout) == (2, 3, 60)
+    assert tmp_path in processes.store_of(tmp_path, endpoint, options).parents
+
+
+async def test_what_counts_is_paid_in_an_epoch_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adversaries import processes
+
+    monkeypatch.setattr(processes, "LOOK_SECONDS", 0.05)
+
+    made_up = make_round(1)
+
+    class Chain:
+        last_epoch_block = 20
+
+        async def epoch_timing(self, uid: int | None) -> EpochTiming:
+            return EpochTiming(40, 20, 5, self.last_epoch_block, None, 0)
+
+    chain = Chain()
+    waiting = asyncio.create_task(processes.until_paid(chain, tmp_path / "store", 1))  # type: ignore[arg-type]
+    with ScoreStore.open(tmp_path / "store") as store:
+        store.record_weight_setting(at=1.0, block=19, outcome="set", detail="", weights={0: 1.0})  # before the round
+        store.record_round(made_up)
+        await asyncio.sleep(3 * processes.LOOK_SECONDS)
+        assert not waiting.done()
+        after = made_up.round.finished_at + 1
+        store.record_weight_setting(at=after, block=30, outcome="set", detail="", weights={0: 1.0})
+        await asyncio.sleep(3 * processes.LOOK_SECONDS)
+        assert not waiting.done()  # no epoch has counted them yet
+        chain.last_epoch_block = 40
+        await asyncio.wait_for(waiting, 60)
