@@ -254,7 +254,7 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
 
     Raises ProfileError for one that does not exist; ProfileUnusable for one that lacks a section, names what cannot be
     loaded, or weighs experts for topics that its prompter does not have; Uncalibrated, with `pays_strangers`, for one
-    with an expert whose reference distribution nobody has measured.
+    with an expert whose reference distribution nobody has measured. One without gates is only a warning.
     """
     import torch
 
@@ -270,8 +270,6 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
     if missing := [section for section in ("rewarder", "prompter") if config[section] is None]:
         raise ProfileUnusable(f"profile {profile!r} has no {' and no '.join(missing)} section: a validator needs both")
     gates = GateSettings.parse(config["gates"], profile)
-    if gates == GateSettings() and pays_strangers:
-        logger.warning("profile {!r} has no gates: copies and images that ignore their prompt are paid", profile)
     try:
         mixture = load_mixture(config["rewarder"], device=device)
         if mixture.uncalibrated:
@@ -292,6 +290,8 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
             f"profile {profile!r}: rewarder.topics names {', '.join(unknown)}, which prompter.topics does not have "
             f"(it has {', '.join(topics)}): no image would ever be scored by those weights"
         )
+    if gates == GateSettings() and pays_strangers:
+        logger.warning("profile {!r} has no gates: copies and images that ignore their prompt are paid", profile)
     return Models(prompter, mixture, gates, safety, alignment)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from loguru import logger
 from PIL import Image
 
+from ig_subnet.pocket import parse_caption, render
 from ig_subnet.validating.device import Device, load_models
 from ig_subnet.validating.errors import ProfileUnusable, Uncalibrated
 
@@ -28,6 +30,14 @@ prompter:
 """
 
 
+GATES = """
+gates:
+  duplicates: {hash_distance: 9, laid_over: 0.98, expert: %s, cosine: 0.5, history: 10, provenance: coins}
+  alignment: {expert: %s, threshold: 2, decoys: 8, provenance: coins}
+  nsfw: {check: opennsfw, threshold: 0.8, provenance: coins}
+"""
+
+
 @pytest.fixture(autouse=True)
 def home_of_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -41,9 +51,9 @@ def warnings() -> Iterator[list[str]]:
     logger.remove(sink)
 
 
-def profile(folder: Path, first: str = CALIBRATED, second: str = CALIBRATED, topics: str = "") -> str:
+def profile(folder: Path, first: str = CALIBRATED, second: str = CALIBRATED, topics: str = "", gates: str = "") -> str:
     path = folder / "mine.yaml"
-    path.write_text(PROFILE % (first, second, topics))
+    path.write_text(PROFILE % (first, second, topics) + gates)
     return str(path)
 
 
@@ -76,8 +86,6 @@ async def test_topics_reach_the_mixture(tmp_path: Path, warnings: list[str]) -> 
     path = profile(tmp_path, topics="alone: {pick_score: 1.0}")
     black = Image.new("RGB", (64, 64))
     async with Device(lambda: load_models(path, "cpu", 1, pays_strangers=True)) as device:
-        import numpy as np
-
         image = np.asarray(black)
         ((alone,), (stacked,)) = [
             await device.examine([image], "a red circle above a blue square", topic, b"")
@@ -85,12 +93,46 @@ async def test_topics_reach_the_mixture(tmp_path: Path, warnings: list[str]) -> 
         ]
         assert (device.rewarder.dtype, device.rewarder.resize) == ("float32", "pil")
         assert set(device.rewarder.identities) == {"pick_score", "clip_aesthetic"}
-    assert alone is not None and stacked is not None and warnings == []
+    assert alone is not None and stacked is not None
+    assert len(warnings) == 1 and "has no gates" in warnings[0]
     assert alone.experts == stacked.experts
     assert alone.total == pytest.approx(alone.experts["pick_score"].score)
     assert stacked.total == pytest.approx(alone.total + 0.25 * alone.experts["clip_aesthetic"].score)
     assert alone.disagreement == 0 < stacked.disagreement <= 0.5
     assert not any(expert.truncated for expert in alone.experts.values())
+
+
+async def test_gates_see_what_they_look_at(tmp_path: Path, warnings: list[str]) -> None:
+    path = profile(tmp_path, gates=GATES % ("clip_aesthetic", "pick_score"))
+    prompt = "a large red circle above a small blue square on a white background"
+    other = "two green stars on a black background"
+    images = [np.asarray(render(parse_caption(text))) for text in (prompt, other)]
+    async with Device(lambda: load_models(path, "cpu", 1, pays_strangers=True)) as device:
+        shown, ignoring = await device.examine(images, prompt, "stacked", b"seed")
+        again, _ = await device.examine(images, prompt, "stacked", b"seed")
+        embeddings = await device.embed(images, "clip_aesthetic")
+        assert device.gates.duplicates is not None and device.gates.duplicates.expert == "clip_aesthetic"
+    assert shown is not None and ignoring is not None and again is not None and warnings == []
+    assert shown.alignment is not None and shown.alignment == again.alignment  # by the same decoys
+    assert ignoring.alignment is not None and ignoring.alignment < 1 < shown.alignment
+    assert shown.embedding is not None and ignoring.embedding is not None
+    assert np.allclose(embeddings, [shown.embedding, ignoring.embedding], atol=1e-5)
+    assert shown.unsafe is not None and 0 <= shown.unsafe < 0.5
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "alignment", "message"),
+    [
+        ("hps_v2", "pick_score", "no expert hps_v2 in the mixture"),
+        ("clip_aesthetic", "clip_aesthetic", "clip_aesthetic does not score by comparing an image with a prompt"),
+    ],
+)
+def test_a_gate_with_an_expert_that_cannot_serve_it_is_refused(
+    tmp_path: Path, duplicates: str, alignment: str, message: str
+) -> None:
+    path = profile(tmp_path, gates=GATES % (duplicates, alignment))
+    with pytest.raises(ProfileUnusable, match=message):
+        load_models(path, "cpu", 1, pays_strangers=False)
 
 
 def test_a_topic_that_no_prompt_has_is_refused(tmp_path: Path) -> None:
