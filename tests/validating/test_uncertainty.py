@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -98,6 +99,29 @@ def test_what_docs_weights_md_says_of_steady_miners() -> None:
     """Shares of an average of 0.5 that are left after 1, 2, 5, 10 and 20 equal observations, at alpha 0.1."""
     left = [limited_average_of(after([0.5] * times, 0.1), 0.1) / 0.5 for times in (1, 2, 5, 10, 20)]
     assert left == pytest.approx([0.647, 0.783, 0.916, 0.969, 0.993], abs=0.0006)
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.1, 0.2])
+def test_newcomers_are_paid_less_on_average_than_those_who_are_known(deviation: float) -> None:
+    """Weights of the power 3, of observations around 0.6; docs/weights.md has those for a deviation of 0.1."""
+    chance = np.random.default_rng(1)
+
+    def mean_weights(observations: int, miners: int) -> tuple[float, float]:
+        drawn = chance.normal(0.6, deviation, (miners, observations)).clip(0, 1)
+        found = [after(row.tolist(), 0.1) for row in drawn]
+        weights = [(average_of(miner) ** 3, limited_average_of(miner, 0.1) ** 3) for miner in found]
+        plain, limited = np.mean(weights, axis=0)
+        return float(plain), float(limited)
+
+    known_plain, known_limited = mean_weights(60, 300)
+    ratios = []
+    for observations in (1, 2, 3, 5):
+        plain, limited = mean_weights(observations, 2000)
+        assert plain / known_plain > 0.99
+        ratios.append(limited / known_limited)
+    assert ratios == sorted(ratios) and ratios[-1] < 0.85
+    if deviation == 0.1:
+        assert ratios == pytest.approx([0.37, 0.57, 0.67, 0.80], abs=0.02)
 
 
 def test_one_that_varies_is_less_certain_and_one_that_earns_nothing_gets_nothing() -> None:
