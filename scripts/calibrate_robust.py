@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -181,34 +181,36 @@ def limits(mixture: Mixture, honest: Sequence[Sample], options: argparse.Namespa
     }
 
 
-def table(mixture: Mixture, all_samples: Sequence[Sample], robust: Row) -> Iterator[Row]:
-    """What each kind of image earns, by number of copies."""
-    from ig_subnet.rewards.configuration import RobustConfig
-    from ig_subnet.rewards.robust import trust
+def table(mixture: Mixture, all_samples: Iterable[Sample], robust: Row) -> Iterator[Row]:
+    """What each kind of image earns by number of copies, also beside the first kind."""
+    import torch
 
-    tolerated, distrusted = robust["tolerated_disagreement"], robust["distrusted_disagreement"]
-    for copies in range(1, MOST_COPIES + 1):
-        mixture.robust = RobustConfig(  # full trust whatever the disagreement, so that copies are seen alone
-            copies=copies, tolerated_disagreement=0.5, distrusted_disagreement=1, provenance="this run"
-        )
-        best = None
-        for sample in all_samples:
-            seeds = [f"{sample.kind} {number}".encode() for number in range(len(sample.images))]
-            result = mixture.score_robustly(sample.images, sample.prompts, None, seeds)
-            trusted = trust(result.score.disagreement, tolerated, distrusted)
-            plain, worst = float(result.score.incentive.mean()), float(result.incentive.mean())
-            paid = float((result.incentive * trusted).mean())
-            best = best or paid
+    from ig_subnet.rewards.mixture import weighted
+    from ig_subnet.rewards.robust import transformed, trust
+
+    size = max(member.expert.image_size for member in mixture.members)
+    first: dict[int, float] = {}
+    for sample in all_samples:
+        seeds = [f"{sample.kind} {number}".encode() for number in range(len(sample.images))]
+        made = [transformed(*pair, MOST_COPIES, size) for pair in zip(sample.images, seeds, strict=True)]
+        plain = mixture.score(sample.images, sample.prompts)
+        trusted = trust(plain.disagreement, robust["tolerated_disagreement"], robust["distrusted_disagreement"])
+        worst = plain.calibrated
+        for copies in range(1, MOST_COPIES + 1):
+            found = mixture.score([of_image[copies - 1] for of_image in made], sample.prompts).calibrated
+            worst = {expert: torch.minimum(marks, found[expert]) for expert, marks in worst.items()}
+            incentive, _ = weighted(worst, plain.weights)
+            before, after = float(incentive.mean()), float((incentive * trusted).mean())
             yield {
-                "copies": copies,
                 "images": sample.kind,
+                "copies": copies,
                 "count": len(sample.images),
-                "disagreement": float(result.score.disagreement.mean()),
-                "plain_incentive": plain,
-                "incentive": paid,
-                "ratio_to_first": paid / best,
-                "lost_to_copies": 1 - worst / plain,
-                "lost_to_distrust": 1 - paid / worst,
+                "disagreement": float(plain.disagreement.mean()),
+                "plain_incentive": float(plain.incentive.mean()),
+                "incentive": after,
+                "ratio_to_first": after / max(first.setdefault(copies, after), 1e-9),
+                "lost_to_copies": 1 - before / float(plain.incentive.mean()),
+                "lost_to_distrust": 1 - after / before,
                 "distrusted_images": int((trusted < 1).sum()),
             }
 
