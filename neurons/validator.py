@@ -131,17 +131,12 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
             neuron.keep_head_published(),
             neuron.keep_within_limits(),
         ]
-        if settings.axon.port is not None:
+        if (axon := settings.axon).port is not None:
             records = await stack.enter_async_context(
                 RecordService(settings.state_directory / STORE_FILE, lambda: neuron.metagraph)
             )
-            server = RecordServer(
-                *(records, signer, verifier),
-                host=settings.axon.ip,
-                port=settings.axon.port,
-                policy=records.refuse,
-            )
-            publisher = AddressPublisher(chain, hotkey, server, settings.axon, lambda: neuron.metagraph)
+            server = RecordServer(records, signer, verifier, host=axon.ip, port=axon.port, policy=records.refuse)
+            publisher = AddressPublisher(chain, hotkey, server, axon, lambda: neuron.metagraph)
             jobs += [server.serve(), publisher.run()]
         await until_first_ends(*jobs)
 
