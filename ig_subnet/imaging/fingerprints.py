@@ -27,6 +27,9 @@ HASH_BITS = HASH_SIDE * HASH_SIDE
 LIKENESS_SIDE = 24  # frequencies along either axis
 
 COARSE_SIDE = 8  # frequencies along either axis by which crops are found
+# Cosine of these below which nothing is laid over, which takes ten times as long: 1 in 50 near-duplicates lies below, 9
+# in 10 pairs of images of different prompts do.
+COARSE_LIKENESS = 0.85
 CROPS = (1.0, 0.95, 0.9, 0.85, 0.8)  # what is left of an axis
 CROP_STEP = 0.05  # between the places of crops, in sides
 BLURS = (SIDE / 20, SIDE / 64)  # of the passes of alignment, in pixels
@@ -55,7 +58,7 @@ def oriented_hashes(fingerprint: Bytes) -> Bytes:
 
 def laid_over(fingerprint: Bytes, others: Bytes) -> Floats:
     """[N] in [-1, 1]: how like a fingerprint [FINGERPRINT_BYTES] is to each of others [N, FINGERPRINT_BYTES] once one
-    is laid over a crop of the other, whichever is the crop of which."""
+    is laid over a crop of the other, whichever is the crop of which; 0 where no crop is anything like it."""
     these, those = _thumbnails(np.broadcast_to(fingerprint, others.shape)), _thumbnails(others)
     return np.maximum(_likeness_to_crops(these, those), _likeness_to_crops(those, these))
 
@@ -88,11 +91,14 @@ def _packed(bits: NDArray[np.bool_]) -> Bytes:
 def _likeness_to_crops(whole: Floats, parts: Floats) -> Floats:
     """[N]: how like each of `parts` is to what it covers of its `whole`, both [N, SIDE, SIDE]."""
     oriented = np.stack([_oriented(part) for part in parts])
-    maps, ways = _best_crops(whole, oriented)
-    parts = oriented[np.arange(len(parts)), ways]
-    for blur, inside in PASSES:
-        maps = _aligned(blur @ whole @ blur.T, blur @ parts @ blur.T, inside, maps)
-    likeness: Floats = (_spectra(_warped(whole, maps)) * _spectra(parts)).sum(axis=1)
+    maps, ways, coarse = _best_crops(whole, oriented)
+    likeness = np.zeros(len(parts), np.float32)
+    (near,) = np.nonzero(coarse >= COARSE_LIKENESS)
+    if len(near):
+        whole, parts, maps = whole[near], oriented[near, ways[near]], maps[near]
+        for blur, inside in PASSES:
+            maps = _aligned(blur @ whole @ blur.T, blur @ parts @ blur.T, inside, maps)
+        likeness[near] = (_spectra(_warped(whole, maps)) * _spectra(parts)).sum(axis=1)
     return likeness
 
 
@@ -106,10 +112,10 @@ def _spectra(images: Floats) -> Floats:
     return _directions((np.sign(found) * np.sqrt(np.abs(found))).reshape(len(images), -1))
 
 
-def _best_crops(whole: Floats, oriented: Floats) -> tuple[Floats, NDArray[np.intp]]:
+def _best_crops(whole: Floats, oriented: Floats) -> tuple[Floats, NDArray[np.intp], Floats]:
     """Which crop of each whole [N, SIDE, SIDE] is most like which orientation of its part [N, 8, SIDE, SIDE].
 
-    As affine maps [N, 2, 3] from the part's coordinates to the whole's, and numbers of orientations [N].
+    As affine maps [N, 2, 3] from the part's coordinates to the whole's, numbers of orientations [N], and cosines [N].
     """
     number, axes = len(whole), len(AXES)
     rows = CROP_FREQUENCIES.reshape(axes * COARSE_SIDE, SIDE)
@@ -117,11 +123,12 @@ def _best_crops(whole: Floats, oriented: Floats) -> tuple[Floats, NDArray[np.int
     crops = _directions(found.transpose(0, 1, 3, 2, 4).reshape(number, axes * axes, -1))
     coarse: Floats = FREQUENCIES[:COARSE_SIDE] @ oriented @ FREQUENCIES[:COARSE_SIDE].T
     likeness = crops @ _directions(coarse.reshape(number, 8, -1)).swapaxes(1, 2)
-    crop, way = np.unravel_index(likeness.reshape(number, -1).argmax(axis=1), (axes * axes, 8))
+    likeness = likeness.reshape(number, -1)
+    crop, way = np.unravel_index(likeness.argmax(axis=1), (axes * axes, 8))
     maps = np.zeros((number, 2, 3), np.float32)
     maps[:, 1, 1], maps[:, 1, 2] = AXES[crop // axes].T
     maps[:, 0, 0], maps[:, 0, 2] = AXES[crop % axes].T
-    return maps, way
+    return maps, way, likeness.max(axis=1)
 
 
 def _directions(vectors: Floats) -> Floats:
