@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,11 +121,10 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[str, list[Row], 
     embed = embedder(options.profile, options.device)
     prompts = read_prompts(options)
     seeds = [options.seed * 1_000_003 + 100 * number for number in range(len(prompts))]
-    first = maker(reference, options.steps, width, height)
-    originals = [first(*pair) for pair in zip(prompts, seeds, strict=True)]
-    embedded = embed(originals)
+    original = cache(maker(reference, options.steps, width, height))
+    embedded = embed([original(*pair) for pair in zip(prompts, seeds, strict=True)])
     cosines = {}
-    cases = cases_of(options, neuron, reference, first, folder)
+    cases = cases_of(options, neuron, reference, original, folder)
     for case in tqdm(cases, desc="cases", unit="case", disable=None):
         again = [case.make(*pair) for pair in zip(prompts, seeds, strict=True)]
         cosines[case.name] = (embedded * embed(again)).sum(axis=1)
@@ -134,12 +134,13 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[str, list[Row], 
 
 
 def cases_of(
-    options: argparse.Namespace, neuron: NeuronSettings, reference: Generator, first: Make, folder: Path
+    options: argparse.Namespace, neuron: NeuronSettings, reference: Generator, original: Make, folder: Path
 ) -> list[Case]:
     """Everything that is measured, honest miners first."""
     from ig_subnet.mining.generators import load_reference
 
     size, steps = reference.native_size, options.steps
+    again = maker(reference, steps, *size)
     declared = reference.declaration(steps)
     guidance = declared.guidance if declared.guidance is not None else 7.5  # what most pipelines have
     other_dtype = load_reference(GeneratorSettings(model=options.model, dtype=options.dtype), neuron)
@@ -155,10 +156,10 @@ def cases_of(
         return maker(reference.as_declared(replace(declared, **changed)), steps, *size)
 
     return [
-        Case("made again", HONEST, first),
+        Case("made again", HONEST, again),
         Case("in a batch of 4", HONEST, in_a_batch),
         Case(f"in {options.dtype}", HONEST, maker(other_dtype, steps, *size)),
-        Case("another seed", FALSE, lambda prompt, seed: first(prompt, seed + OTHER_SEED)),
+        Case("another seed", FALSE, lambda prompt, seed: again(prompt, seed + OTHER_SEED)),
         *(
             Case(f"{fewer} steps", FALSE, maker(reference, fewer, *size))
             for fewer in dict.fromkeys((steps * 3 // 4, steps // 2, steps // 4, max(2, steps // 10)))
@@ -170,7 +171,7 @@ def cases_of(
             FALSE,
             maker(other.as_declared(replace(declared, guidance=guidance)), steps, *size),
         ),
-        *(Case(f"as JPEG {quality}", LOSSY, sent_as_jpeg(first, quality)) for quality in (95, 75)),
+        *(Case(f"as JPEG {quality}", LOSSY, sent_as_jpeg(original, quality)) for quality in (95, 75)),
     ]
 
 

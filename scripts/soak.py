@@ -76,8 +76,8 @@ class Size:
 
 
 # Of the store's 40 MB, 20 are full of answers after 780 rounds: from then on whole rounds are forgotten.
-FULL = Size(rounds=1000, miners=256, history=20_000, days=3, megabytes=40)
-QUICK = Size(rounds=60, miners=64, history=1000, days=0.05, megabytes=5)  # 7 rounds
+FULL = Size(rounds=1000, miners=256, history=4000, days=3, megabytes=40)
+QUICK = Size(rounds=60, miners=64, history=500, days=0.05, megabytes=5)  # 7 rounds
 
 
 def main(arguments: list[str] | None = None) -> int:
