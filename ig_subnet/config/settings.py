@@ -90,7 +90,7 @@ class ValidatorNeuronSettings(NeuronSettings):
         default=0.1, ge=0.01, le=10, description="softmax: the less, the more the best earn"
     )
     weight_floor: float = Field(
-        default=0.0, ge=0, lt=1, description="a moving average that is not above this earns nothing"
+        default=0.01, ge=0, lt=1, description="a moving average that is not above this earns nothing"
     )
     weight_burn: float = Field(
         default=0.0, ge=0, lt=1, description="share of all weight that goes to the subnet's owner, to be burnt"

@@ -118,7 +118,8 @@ def weigh(
     if 2 * len(known) < serving:
         shares, silence = {}, f"only {len(known)} of the {serving} miners that serve have been asked yet"
     elif not shares:
-        silence = "no miner has earned anything yet"
+        earned = any(limited.values())
+        silence = f"no miner stands above {shaping.floor:g}" if earned else "no miner has earned anything yet"
     elif shaping.burn and owner is None:
         warnings.append("nothing is burnt: the subnet's owner has no uid")
     paid = [miner.uid for miner in known.values() if miner.uid in shares]

@@ -84,19 +84,19 @@ def test_softmax_pays_by_the_difference(averages: dict[int, float], temperature:
 @pytest.mark.parametrize(
     ("shaping", "expected"),
     [
-        (Shaping(), [0.509, 0.212, 0.215, 0.064, 0.001, 0]),
-        (Shaping(exponent=1), [0.323, 0.241, 0.242, 0.162, 0.032, 0]),
-        (Shaping(kind="softmax"), [0.778, 0.102, 0.105, 0.014, 0.001, 0]),
-        (Shaping(floor=0.3), [0.698, 0.146, 0.151, 0.006, 0, 0]),
-        (Shaping(burn=0.2), [0.407, 0.169, 0.172, 0.051, 0.000, 0.2]),
+        (Shaping(floor=0.01), [0.513, 0.211, 0.214, 0.062, 0.000, 0, 0]),
+        (Shaping(floor=0.01, exponent=1), [0.326, 0.242, 0.243, 0.161, 0.029, 0, 0]),
+        (Shaping(floor=0.01, kind="softmax"), [0.778, 0.102, 0.105, 0.014, 0.001, 0, 0]),
+        (Shaping(floor=0.3), [0.698, 0.146, 0.151, 0.006, 0, 0, 0]),
+        (Shaping(floor=0.01, burn=0.2), [0.411, 0.168, 0.171, 0.049, 0.000, 0, 0.2]),
     ],
 )
 def test_the_worked_table_of_docs_weights_md(shaping: Shaping, expected: list[float]) -> None:
     """The second has an average of 0.8 too, after one observation."""
     newcomer = limited_average_of(update({}, {"a": Registration(2, 5)}, {"a": 0.8}, alpha=0.1)["a"], 0.1)
     assert newcomer == pytest.approx(0.597, abs=0.0006)
-    shares = shape_weights({1: 0.8, 2: newcomer, 3: 0.6, 4: 0.4, 5: 0.08}, shaping, owner_uid=9)
-    assert [shares.get(uid, 0.0) for uid in (1, 2, 3, 4, 5, 9)] == pytest.approx(expected, abs=0.0006)
+    shares = shape_weights({1: 0.8, 2: newcomer, 3: 0.6, 4: 0.4, 5: 0.08, 6: 0.009}, shaping, owner_uid=9)
+    assert [shares.get(uid, 0.0) for uid in (1, 2, 3, 4, 5, 6, 9)] == pytest.approx(expected, abs=0.0006)
 
 
 @pytest.mark.parametrize("averages", [{}, {1: 0.0}, {1: 0.0, 2: 0.0}, {1: 0.2, 2: 0.1}])
@@ -188,6 +188,12 @@ def test_whoever_gets_it_all_does_not_get_it_unnoticed() -> None:
     assert alone.warnings == ("uid 1 alone is paid: the other 2 miners have earned nothing",)
     only = weigh(observed(a=0.8), metagraph({"me": 5, "a": 5}), "me", alpha=0.1, shaping=Shaping())
     assert (only.shares, only.warnings) == ({1: 1.0}, ())
+
+
+def test_what_slips_through_once_does_not_get_it_all() -> None:
+    """A gate let one image pass with the smallest incentive there is, and nobody else has earned anything."""
+    slipped = weigh(observed(a=1e-6, b=0.0, c=0.0), metagraph(EVERYBODY), "me", alpha=0.1, shaping=Shaping(floor=0.01))
+    assert (slipped.shares, slipped.silence) == ({}, "no miner stands above 0.01")
 
 
 def test_where_nobody_has_earned_nothing_is_burnt_either() -> None:
