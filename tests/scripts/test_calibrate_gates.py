@@ -1,0 +1,90 @@
+"""How gates are measured: on rendered pictures instead of a generator's, without models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_images import GATES
+
+from ig_subnet.pocket import parse_caption, render
+from ig_subnet.validating.device import Findings
+from ig_subnet.validating.gates import prints_of
+
+CAPTIONS = (
+    "a large red circle above a small blue square on a white background",
+    "a small yellow star left of a large green heart on a purple background",
+)
+
+
+@pytest.fixture(scope="module")
+def script(load_script: Callable[[str], ModuleType], project_root: Path) -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(project_root / "scripts"))  # where it finds the modules beside it
+        return load_script("calibrate_gates")
+
+
+@pytest.fixture(scope="module")
+def honest(script: ModuleType) -> list:
+    """Six pictures of each caption by three miners; their embedding says which caption they show."""
+    from gates_calibration.honest import entries
+
+    rng = np.random.default_rng(0)
+    shown = entries(
+        (caption, f"miner {miner}", number, float(miner), render(parse_caption(caption), rng))
+        for caption in CAPTIONS
+        for miner in range(3)
+        for number in range(2)
+    )
+    return [
+        replace(one, entry=replace(one.entry, findings=Findings(0, 1, 0, 1, {}, embedding=embedding, alignment=2.0)))
+        for one, embedding in zip(shown, np.repeat(np.eye(2, dtype=np.float32), 6, axis=0), strict=True)
+    ]
+
+
+def test_pictures_are_compared_with_earlier_ones_of_their_prompt(script: ModuleType, honest: list) -> None:
+    assert [one.entry.key.position for one in honest] == [0] * 6 + [1] * 6
+    bits, likeness = script.nearest_honest(honest, prints_of([one.entry for one in honest]), cosine=0.5)
+    assert np.isinf(bits[[0, 6]]).all() and (likeness[[0, 6]] == 0).all()  # nothing was there before
+    rest = np.delete(bits, [0, 6])
+    assert ((rest > 0) & (rest < 128)).all()
+    assert (np.delete(likeness, [0, 6]) < 0.999).all()
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=50), st.floats(0.01, 0.4))
+def test_no_more_than_the_share_lies_within_the_distance(
+    script: ModuleType, bits: list[int], false_alarms: float
+) -> None:
+    distances = np.array(bits, dtype=float)
+    widest = script.widest_distance(distances, false_alarms)
+    assert widest == 0 or (distances <= widest).mean() <= false_alarms
+    assert widest == 127 or (distances <= widest + 1).mean() > false_alarms
+
+
+def test_all_gates_together_are_told_by_miner(script: ModuleType, honest: list) -> None:
+    gates = GATES.model_copy(update={"duplicates": GATES.duplicates.model_copy(update={"hash_distance": 0})})
+    stolen = replace(honest[0], entry=replace(honest[0].entry, key=honest[0].entry.key._replace(hotkey="thief")))
+    stolen = replace(stolen, entry=replace(stolen.entry, arrived=9.0))
+    rows = script.measure_together([*honest, stolen], gates, history=None)
+    assert [row["miner"] for row in rows] == ["all"]
+    assert rows[0]["copy of another miner's image"] == 1
+    assert rows[0]["false_alarms"] == pytest.approx(1 / 13)
+
+
+def test_a_file_is_not_overwritten(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "mine.yaml"
+    target.write_text("rewarder: {}")
+    assert script.main(["--write", str(target)]) == 1
+    assert "mine.yaml exists" in capsys.readouterr().err
+
+
+def test_too_few_prompts_are_refused(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        script.main(["--prompts", "3"])
+    assert "at least 10 prompts" in capsys.readouterr().err
