@@ -254,7 +254,7 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
 
     Raises ProfileError for one that does not exist; ProfileUnusable for one that lacks a section, names what cannot be
     loaded, or weighs experts for topics that its prompter does not have; Uncalibrated, with `pays_strangers`, for one
-    with an expert whose reference distribution nobody has measured. One without gates is only a warning.
+    with an expert whose reference distribution nobody has measured. Gates that are off are only a warning.
     """
     import torch
 
@@ -290,8 +290,8 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
             f"profile {profile!r}: rewarder.topics names {', '.join(unknown)}, which prompter.topics does not have "
             f"(it has {', '.join(topics)}): no image would ever be scored by those weights"
         )
-    if gates == GateSettings() and pays_strangers:
-        logger.warning("profile {!r} has no gates: copies and images that ignore their prompt are paid", profile)
+    if pays_strangers and (off := gates.off):
+        logger.warning("profile {!r} has no gates {}: what they would stop is paid (docs/gates.md)", profile, off)
     return Models(prompter, mixture, gates, safety, alignment)
 
 

@@ -75,6 +75,11 @@ class GateSettings(_Section):
     alignment: AlignmentGate | None = None
     regeneration: RegenerationGate | None = None
 
+    @property
+    def off(self) -> str:
+        """The names of the gates that are off, but for regeneration, which is a validator's own choice."""
+        return ", ".join(name for name in ("nsfw", "duplicates", "alignment") if getattr(self, name) is None)
+
     @classmethod
     def parse(cls, section: Mapping[str, Any] | None, profile: str) -> Self:
         """The section of a profile, or no gates where it has none. Raises ProfileUnusable that names the place."""

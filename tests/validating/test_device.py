@@ -94,7 +94,7 @@ async def test_topics_reach_the_mixture(tmp_path: Path, warnings: list[str]) -> 
         assert (device.rewarder.dtype, device.rewarder.resize) == ("float32", "pil")
         assert set(device.rewarder.identities) == {"pick_score", "clip_aesthetic"}
     assert alone is not None and stacked is not None
-    assert len(warnings) == 1 and "has no gates" in warnings[0]
+    assert len(warnings) == 1 and "has no gates nsfw, duplicates, alignment" in warnings[0]
     assert alone.experts == stacked.experts
     assert alone.total == pytest.approx(alone.experts["pick_score"].score)
     assert stacked.total == pytest.approx(alone.total + 0.25 * alone.experts["clip_aesthetic"].score)
