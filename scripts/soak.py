@@ -110,7 +110,6 @@ class Soak:
     """One run: the validator with its store in `folder`, the world around it, and what was found wrong."""
 
     def __init__(self, size: Size, seed: int, folder: Path) -> None:
-
         self.size = size
         self.world = World(size.miners, seed)
         self.shown = self.world.snapshot()
@@ -129,6 +128,7 @@ class Soak:
         self.wrong: list[str] = []
         self.samples: list[Row] = []
         self.done = self.void = self.lives = self.weight_settings = 0
+        self.forgotten_rounds = self.forgotten_details = 0
         self.seconds = 0.0
         self.answers: Counter[str] = Counter()  # by role
         self.earned: dict[str, float] = defaultdict(float)  # by role, by all answers
@@ -137,7 +137,6 @@ class Soak:
     # --- the run
 
     async def run(self) -> None:
-
         duplicates = {"hash_distance": 80, "laid_over": 0.95, "expert": EXPERT, "cosine": 0.9}
         models = {Patterns.name: {"cosine": 0.999, "provenance": "made-up images come out the same"}}
         gates = {
@@ -183,7 +182,6 @@ class Soak:
 
     async def one_round(self, validator: ValidatorNeuron, setter: WeightSetter, retention: Retention) -> None:
         """A round and what goes on beside it, each held against what it should be."""
-
         self.world.advance()
         self.chain.snapshot, self.chain.block = self.world.snapshot(), self.world.block
         self.chain.away = self.world.chain_is_away
@@ -205,14 +203,15 @@ class Soak:
             self.check_weights(shares)
             self.weight_settings += 1
         del self.chain.settings[:-1]
-        await retention.step()
+        forgotten = await retention.step()
+        self.forgotten_rounds += forgotten.rounds
+        self.forgotten_details += forgotten.details
         self.sample()
 
     # --- the checks
 
     def check_round(self, store: ScoreStore) -> None:
         """Holds what is recorded of the newest round, and the state after it, against what they have to be."""
-
         newest = store.next_round_id() - 1
         (recorded,) = store.rounds(newest - 1)
         answers, images = list(store.answers(newest - 1)), list(store.images(newest - 1))
@@ -235,7 +234,6 @@ class Soak:
 
     def check_weights(self, shares: dict[int, float]) -> None:
         """Weights are shares of 1, of miners that are there and have earned something, and none has most of it."""
-
         hotkeys = {neuron.uid: neuron.hotkey for neuron in self.shown.neurons}
         roles = {uid: self.world.miners.roles.get(hotkeys.get(uid, "")) for uid in shares}
         if not all(math.isfinite(share) and 0 < share <= LARGEST_SHARE for share in shares.values()):
@@ -265,7 +263,6 @@ class Soak:
 
     def rows(self) -> list[Row]:
         """What came of it all, then what each kind of miner earned, then memory and disk over the rounds."""
-
         honest = self.mean_of(HONEST)
         last = self.samples[-1]
         summary = {
@@ -286,6 +283,8 @@ class Soak:
             "largest_store_megabytes": self.largest("store_megabytes"),
             "largest_store_log_megabytes": self.largest("store_log_megabytes"),
             "allowed_megabytes": self.size.megabytes,
+            "rounds_forgotten": self.forgotten_rounds,
+            "details_of_rounds_forgotten": self.forgotten_details,
         }
         by_role = [
             {
