@@ -49,7 +49,7 @@ FLAGS = (
     *("--subtensor.network", "local", "--neuron.round_seconds", "0", "--neuron.timeout", "30"),
     *("--neuron.prompts_per_round", str(PROMPTS), "--neuron.images_per_prompt", str(IMAGES)),
     *("--neuron.image_width", str(SIDE), "--neuron.image_height", str(SIDE), "--neuron.sample_size", "6"),
-    *("--neuron.moving_average_alpha", str(ALPHA), "--neuron.decoder_workers", "1", "--neuron.keep_megabytes", "1"),
+    *("--neuron.moving_average_alpha", str(ALPHA), "--neuron.decoder_workers", "1", "--neuron.keep_megabytes", "2"),
 )
 READY = "ready"
 

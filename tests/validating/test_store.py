@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -466,39 +464,3 @@ def test_the_store_belongs_to_one_thread(path: Path) -> None:
         thread.start()
         thread.join()
     assert isinstance(raised[0], StoreError)
-
-
-WRITER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from made_up_rounds import make_round
-from ig_subnet.validating.store import ScoreStore
-
-store = ScoreStore.open(Path(sys.argv[2]))
-print(store.next_round_id(), flush=True)
-while True:
-    store.record_round(make_round(store.next_round_id()))
-"""
-
-
-def test_a_kill_at_any_moment_loses_at_most_the_round_in_flight(path: Path) -> None:
-    """Ten writers, each killed in the middle of its work: what the next finds is whole, and nothing counts twice."""
-    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent.parent), str(path)]
-    for attempt in range(10):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            threading.Event().wait(0.003 * attempt)
-            os.kill(writer.pid, signal.SIGKILL)
-        with ScoreStore.open(path) as store:
-            count = store.next_round_id() - 1
-            assert [row.round_id for row in store.rounds()] == list(range(1, count + 1))
-            for table, rows in {"prompts": 1, "answers": 2, "images": 2, "expert_scores": 2, "averages": 2}.items():
-                assert len(list(getattr(store, table)())) == rows * count
-            # The moving averages are those after the last recorded round, however many times it was begun.
-            assert [(miner.observations, miner.last_round) for miner in store.miners()] == [(count, count)] * min(
-                2, 2 * count
-            )
-            assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert count > 0
