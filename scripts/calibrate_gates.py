@@ -5,10 +5,11 @@
 
 Thresholds follow from honest images: of one model for the same prompts, with different seeds. Each gate is drawn where
 it stops the share --false-alarms of them; what it finds of images that it is there for is printed beside it, and in the
-end what all gates together stop of honest images, with a full history. Without a set, pocket miners of 20 steps (two of
-them), 2 steps and 1 step answer every prompt, and the history is filled with other pictures of the pocket world. With a
-set (a folder or a table with prompts, as scripts/calibrate.py takes it, several images of each prompt), the images of a
-prompt are taken for answers of as many miners, and those of the other prompts for the history.
+end what all gates together stop of honest images, with a full history. The more images of a prompt a round brings, the
+more chances to look alike: measure with as many. Without a set, pocket miners with 20, 4, 2 and 1 steps, some of each,
+answer every prompt, and the history is filled with other pictures of the pocket world. With a set (a folder or a table
+with prompts, as scripts/calibrate.py takes it, several images of each prompt), the images of a prompt are taken for
+answers of as many miners, and those of the other prompts for the history.
 
 Run it once the experts are calibrated (scripts/calibrate.py). How the gates work is told in docs/gates.md.
 """
@@ -32,6 +33,8 @@ import numpy as np
 from calibrate import CalibrationError, check_target, replace_text, short
 from gates_calibration.honest import (
     FEWEST_PROMPTS,
+    IMAGES_PER_PROMPT,
+    KINDS,
     Honest,
     changed_copies,
     full_history,
@@ -91,7 +94,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images", type=Path, metavar="SET", help="folder, .csv, .jsonl or .parquet: images and prompts"
     )
-    parser.add_argument("--prompts", type=int, default=60, help="without a set: how many the miners answer (60)")
+    parser.add_argument("--prompts", type=int, default=30, help="without a set: how many the miners answer (30)")
+    parser.add_argument(
+        "--miners",
+        type=int,
+        default=3,
+        help=f"without a set: of each kind ({', '.join(KINDS)}), {IMAGES_PER_PROMPT} images each (3)",
+    )
     parser.add_argument("--history", type=int, default=20_000, help="images that are remembered (20000)")
     parser.add_argument(
         "--false-alarms", type=float, default=0.01, help="share of honest images that each threshold may cost (0.01)"
@@ -102,15 +111,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the profile there, with these gates")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts and a history of {QUICK_HISTORY} images"
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_PROMPTS} prompts, 1 miner of each kind, {QUICK_HISTORY} images remembered",
     )
     options = parser.parse_args(arguments)
     if options.quick:
-        options.prompts, options.history = QUICK_PROMPTS, QUICK_HISTORY
+        options.prompts, options.miners, options.history = QUICK_PROMPTS, 1, QUICK_HISTORY
     if not 0 < options.false_alarms < 0.5:
         parser.error(f"--false-alarms is a share above 0 and below 0.5, not {options.false_alarms}")
-    if options.prompts < FEWEST_PROMPTS or options.history < 1:
-        parser.error(f"at least {FEWEST_PROMPTS} prompts and a history of 1 image")
+    if options.prompts < FEWEST_PROMPTS or options.miners < 1 or options.history < 1:
+        parser.error(f"at least {FEWEST_PROMPTS} prompts, 1 miner of each kind and a history of 1 image")
     return options
 
 
@@ -131,8 +142,12 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     if options.images:
         honest, source = honest_of_set(options.images), options.images.name
     else:
-        honest, source = honest_of_pocket(options.prompts, options.seed, options.device), "the shipped generator"
-    what = f"{len(honest)} honest images of {source}"
+        honest, source = (
+            honest_of_pocket(options.prompts, options.miners, options.seed, options.device),
+            "the shipped generator",
+        )
+    prompts = len({one.entry.prompt for one in honest})
+    what = f"{len(honest)} honest images of {source} ({len(honest) / prompts:.3g} of each of {prompts} prompts)"
     safety, checked = measure_safety(honest, what, options)
     honest, alignment, found = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
     duplicates, known = measure_duplicates(mixture, honest, alignment.expert, what, options)
@@ -347,16 +362,15 @@ def measure_together(honest: Sequence[Honest], gates: GateSettings, history: His
 
     images = [one.entry for one in honest]
     verdicts = judge(images, gates, seen=history.seen(images) if history is not None else {})
-    miners = list(dict.fromkeys(image.key.hotkey for image in images))
-    if history is None:
-        miners = []  # every image is a miner of its own there
+    kinds = [] if history is None else list(KINDS)  # of a set there is one
     rows = []
-    for miner in [*miners, "all"]:
-        reasons = [verdicts[image.key].reason for image in images if miner in ("all", image.key.hotkey)]
+    for kind in [*kinds, "all"]:
+        chosen = [image for image in images if kind == "all" or image.key.hotkey.startswith(f"{kind},")]
+        reasons = [verdicts[image.key].reason for image in chosen]
         rows.append(
             {
                 "gate": "all",
-                "miner": miner,
+                "miners": kind,
                 "images": len(reasons),
                 "history": len(history) if history is not None else 0,
                 "false_alarms": sum(reason != VALID for reason in reasons) / len(reasons),

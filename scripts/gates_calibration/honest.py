@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ig_subnet.validating.gate_settings import DuplicatesGate
     from ig_subnet.validating.history import History
 
-MINERS = {"20 steps": 20, "20 steps, other seeds": 20, "2 steps": 2, "1 step": 1}  # in the order they answer
+KINDS = {"20 steps": 20, "4 steps": 4, "2 steps": 2, "1 step": 1}  # of pocket miners
 IMAGES_PER_PROMPT = 4
 FEWEST_PROMPTS = 10
 BATCH = 256  # pictures for the history that are in memory together
@@ -35,8 +35,11 @@ class Honest:
     entry: Examined
 
 
-def honest_of_pocket(prompts: int, seed: int, device: str) -> list[Honest]:
-    """What pocket miners answer to captions, four images each; no two miners share a seed."""
+def honest_of_pocket(prompts: int, miners: int, seed: int, device: str) -> list[Honest]:
+    """What so many pocket miners of each kind answer to captions, four images each; no two share a seed.
+
+    Miners are called by their kind and a number, and answer in an order of chance.
+    """
     from tqdm import tqdm
 
     from ig_subnet.config.settings import parse_miner_settings
@@ -45,12 +48,15 @@ def honest_of_pocket(prompts: int, seed: int, device: str) -> list[Honest]:
 
     flags = f"--subtensor.network local --miner.model pocket --neuron.device {device}"
     generator = load_generator(parse_miner_settings(flags.split()))
-    seeds = random.Random(seed)
+    chance = random.Random(seed)
     shown = []
     for prompt in tqdm(pocket_captions(prompts, seed), desc="prompts", unit="prompt"):
-        for arrived, (miner, steps) in enumerate(MINERS.items()):
-            chosen = [seeds.getrandbits(32) for _ in range(IMAGES_PER_PROMPT)]
-            images = generator.generate(prompt, "", *generator.native_size, chosen, steps)
+        order = [*KINDS.items()] * miners
+        chance.shuffle(order)
+        for arrived, (kind, steps) in enumerate(order):
+            seeds = [chance.getrandbits(32) for _ in range(IMAGES_PER_PROMPT)]
+            images = generator.generate(prompt, "", *generator.native_size, seeds, steps)
+            miner = f"{kind}, {arrived}"
             shown += [(prompt, miner, number, float(arrived), image) for number, image in enumerate(images) if image]
     return entries(shown)
 
@@ -77,7 +83,7 @@ def honest_of_set(path: Path) -> list[Honest]:
 
 
 def entries(shown: Iterable[tuple[str, str, int, float, Image.Image]]) -> list[Honest]:
-    """Prompt, miner, number in its answer, time of arrival and image of each, as the gates see them."""
+    """Prompt, miner, number in its answer, time of arrival and image of each as the gates see them, earliest first."""
     from ig_subnet.imaging import fingerprint
 
     positions: dict[str, int] = {}

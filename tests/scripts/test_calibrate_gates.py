@@ -72,7 +72,7 @@ def test_all_gates_together_are_told_by_miner(script: ModuleType, honest: list) 
     stolen = replace(honest[0], entry=replace(honest[0].entry, key=honest[0].entry.key._replace(hotkey="thief")))
     stolen = replace(stolen, entry=replace(stolen.entry, arrived=9.0))
     rows = script.measure_together([*honest, stolen], gates, history=None)
-    assert [row["miner"] for row in rows] == ["all"]
+    assert [row["miners"] for row in rows] == ["all"]
     assert rows[0]["copy of another miner's image"] == 1
     assert rows[0]["false_alarms"] == pytest.approx(1 / 13)
 
