@@ -20,7 +20,7 @@ from ig_subnet.pocket.training.pictures import rendered
 from ig_subnet.pocket.world import caption
 
 STAGE = "generator"
-PLAN = Plan(steps=17_600, batch=32, learning_rate=1e-3, average=0.998, decay_share=0.42, keep_every=1500)
+PLAN = Plan(steps=52_800, batch=32, learning_rate=1e-3, average=0.998, decay_share=0.34, keep_every=1500)
 QUICK = Plan(steps=12, batch=16, learning_rate=1.2e-3, average=0.9, keep_every=4)
 POOL = 64_000
 # Noise levels are drawn 1 / (1 - FOCUS) times as often in the middle, where shapes take form, and 1 / (1 + FOCUS) times
