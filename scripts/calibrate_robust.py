@@ -4,10 +4,10 @@
     python scripts/calibrate_robust.py --profile mine.yaml --images photos/ --write mine.yaml   on a set of images
     python scripts/calibrate_robust.py --profile pocket --ascents 4                        and on images climbed to
 
-The experts must have been calibrated first (scripts/calibrate.py). They are trusted fully up to the disagreement that
-one honest image in a hundred exceeds, and not at all from 1.4 times that on. For 1 to 4 transformed copies, every row
-tells of one kind of image what it earns without and with robust scores, beside the first kind, and what copies and
-distrust take from it.
+The experts must have been calibrated first (scripts/calibrate.py). They are trusted fully up to the spread of standard
+scores that three honest images in a hundred exceed, and not at all from 1.4 times that on. For 1 to 4 transformed
+copies, every row tells of one kind of image what it earns without and with robust scores, beside the first kind, and
+what copies and distrust take from it.
 
 With --ascents, as many captions are climbed to with the experts' own gradients, 200 steps each, plainly and through
 random transforms, from noise and from images of one sampling step (scripts/adversaries/ascent.py).
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 COPIES = 2
 MOST_COPIES = 4  # in the table
-TOLERATED_QUANTILE = 0.99  # of the disagreement about honest images
-DISTRUSTED = 1.4  # times the tolerated disagreement
+TOLERATED_QUANTILE = 0.97  # of the spread about honest images
+DISTRUSTED = 1.4  # times the tolerated spread
 QUICK_CAPTIONS = 10
 
 Row = dict[str, Any]
@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         rewarder = load_profile(options.profile)["rewarder"]
         if rewarder is None:
             raise CalibrationError(f"profile {options.profile!r} has no rewarder section, so nothing to make robust")
+        rewarder = {**rewarder, "robust": None}  # what is there is measured anew, or was written for an older version
         mixture = load_mixture(rewarder, options.device)
         if mixture.uncalibrated:
             names = ", ".join(mixture.uncalibrated)
@@ -167,17 +168,17 @@ def ascended(prompts: list[str], answers: dict[str, list[Image.Image]], rewarder
 
 
 def limits(mixture: Mixture, honest: Sequence[Sample], options: argparse.Namespace) -> Row:
-    """The `robust` section: copies, and the disagreement about honest images that is tolerated and that is not."""
+    """The `robust` section: copies, and the spread of standard scores that is tolerated, and that is not."""
     import torch
 
-    found = torch.cat([mixture.score(sample.images, sample.prompts).disagreement for sample in honest])
+    found = torch.cat([mixture.spread(mixture.score(sample.images, sample.prompts)) for sample in honest])
     tolerated = float(found.quantile(TOLERATED_QUANTILE))
     if not tolerated > 0:
-        raise CalibrationError("the experts never disagree about these images, so no limit can be taken from them")
+        raise CalibrationError("the experts say the same of all these images, so no limit can be taken from them")
     return {
         "copies": options.copies,
-        "tolerated_disagreement": round(tolerated, 4),
-        "distrusted_disagreement": round(DISTRUSTED * tolerated, 4),
+        "tolerated_spread": round(tolerated, 4),
+        "distrusted_spread": round(DISTRUSTED * tolerated, 4),
     }
 
 
@@ -194,7 +195,8 @@ def table(mixture: Mixture, all_samples: Iterable[Sample], robust: Row) -> Itera
         seeds = [f"{sample.kind} {number}".encode() for number in range(len(sample.images))]
         made = [transformed(*pair, MOST_COPIES, size) for pair in zip(sample.images, seeds, strict=True)]
         plain = mixture.score(sample.images, sample.prompts)
-        trusted = trust(plain.disagreement, robust["tolerated_disagreement"], robust["distrusted_disagreement"])
+        spread = mixture.spread(plain)
+        trusted = trust(spread, robust["tolerated_spread"], robust["distrusted_spread"])
         worst = plain.calibrated
         for copies in range(1, MOST_COPIES + 1):
             found = mixture.score([of_image[copies - 1] for of_image in made], sample.prompts).calibrated
@@ -205,7 +207,7 @@ def table(mixture: Mixture, all_samples: Iterable[Sample], robust: Row) -> Itera
                 "images": sample.kind,
                 "copies": copies,
                 "count": len(sample.images),
-                "disagreement": float(plain.disagreement.mean()),
+                "spread": float(spread.mean()),
                 "plain_incentive": float(plain.incentive.mean()),
                 "incentive": after,
                 "ratio_to_first": after / max(first.setdefault(copies, after), 1e-9),
@@ -221,8 +223,8 @@ def write_profile(options: argparse.Namespace, robust: Row, images: int) -> None
         raise CalibrationError(f"--write: {images} images are too few for a limit; at least {SMALLEST_SET} are needed")
     what = options.images.name if options.images else "the shipped generator, 20 to 1 steps"
     provenance = (
-        f"scripts/calibrate_robust.py: {images} images of {what}; one in {1 / (1 - TOLERATED_QUANTILE):.0f} is trusted "
-        f"less; {date.today().isoformat()}"
+        f"scripts/calibrate_robust.py: {images} images of {what}; {1 - TOLERATED_QUANTILE:.0%} of them are "
+        f"trusted less; {date.today().isoformat()}"
     )
     text = profile_path(options.profile).read_text(encoding="utf-8")
     replace_text(options.write, with_mapping(text, ("rewarder", "robust"), {**robust, "provenance": provenance}))

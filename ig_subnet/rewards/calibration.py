@@ -34,8 +34,11 @@ class Calibration:
         """Normal CDF of the clipped standard score: float32 of the same shape, strictly inside (0, 1), monotone."""
         import torch
 
-        standard = (scores.double() - self.mean) / self.deviation
-        return torch.special.ndtr(standard.clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)).float()
+        return torch.special.ndtr(self.standard(scores)).float()
+
+    def standard(self, scores: Tensor) -> Tensor:
+        """Deviations above the mean, clipped: float64 of the same shape, in [-4, 4]."""
+        return ((scores.double() - self.mean) / self.deviation).clamp(-CLIP_DEVIATIONS, CLIP_DEVIATIONS)
 
     def times(self, factor: float) -> Self:
         """The distribution of the same scores multiplied by a positive factor."""

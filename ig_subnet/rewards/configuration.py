@@ -46,19 +46,19 @@ class ExpertConfig(_Section):
 class RobustConfig(_Section):
     """How scores stand up to tampering: `copies` of each image are scored beside it, and the lowest score counts.
 
-    Experts are trusted fully up to a disagreement of `tolerated_disagreement` about an image, and not at all from
-    `distrusted_disagreement` on, which more than 0.5 never is.
+    Experts are trusted fully up to a spread (deviation) of their standard scores of `tolerated_spread`, and not at all
+    from `distrusted_spread` on. A spread is at most 4, since standard scores are clipped there.
     """
 
     copies: int = Field(ge=1, le=32)
-    tolerated_disagreement: float = Field(ge=0, le=0.5)
-    distrusted_disagreement: float = Field(gt=0, le=1)
+    tolerated_spread: NonNegativeFloat
+    distrusted_spread: PositiveFloat
     provenance: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if not self.tolerated_disagreement < self.distrusted_disagreement:
-            raise ValueError("tolerated_disagreement must be less than distrusted_disagreement")
+        if not self.tolerated_spread < self.distrusted_spread:
+            raise ValueError("tolerated_spread must be less than distrusted_spread")
         return self
 
 

@@ -127,8 +127,16 @@ class Mixture:
         incentive, _ = weighted(
             {m.expert.name: m.calibration.apply(worst[m.expert.name]) for m in self.members}, score.weights
         )
-        trusted = trust(score.disagreement, self.robust.tolerated_disagreement, self.robust.distrusted_disagreement)
+        trusted = trust(self.spread(score), self.robust.tolerated_spread, self.robust.distrusted_spread)
         return RobustScore(score, worst, trusted, incentive * trusted, embeddings)
+
+    def spread(self, score: MixtureScore) -> Tensor:
+        """How far apart the experts are: float32 [N] in [0, 4], the weighted deviation of their standard scores.
+
+        Unlike `disagreement` it also tells of scores better than any honest image has, which a CDF hides.
+        """
+        standard = {m.expert.name: m.calibration.standard(score.components[m.expert.name]) for m in self.members}
+        return weighted(standard, score.weights)[1]
 
     def embed(self, images: Sequence[Image.Image], expert: str) -> Tensor:
         """Embeddings of images by the vision tower of an expert, alone: float32 [N, D] on the CPU, of unit length.
@@ -199,7 +207,7 @@ class Mixture:
 
 
 def weighted(marks: Mapping[str, Tensor], weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation, float32 [N], of the experts' calibrated scores [N] by name, weighted."""
+    """Mean and deviation, float32 [N], of what each expert says [N] by its name, weighted."""
     vector = torch.tensor([weights[name] for name in marks], dtype=torch.float64)
     shares = vector / vector.sum()
     stacked = torch.stack(list(marks.values())).double()

@@ -17,7 +17,7 @@ class RobustScore:
     """Scores of N images that stand up to tampering. Tensors are float32 on the CPU, in the order of the images.
 
     `score` is of the images as they are. `worst` [N], by expert name, is the expert's lowest score of an image and its
-    transformed copies, in the expert's own unit. `trust` [N] in [0, 1] is 1 while the experts disagree no more than
+    transformed copies, in the expert's own unit. `trust` [N] in [0, 1] is 1 while the experts lie no further apart than
     about honest images. `incentive` [N] in [0, 1) is the weighted mean of the calibrated worst scores, times trust.
     `embeddings` [N, D], of unit length, are of the images as they are, by the name of each expert that has a vision
     tower.

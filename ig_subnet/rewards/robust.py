@@ -1,10 +1,10 @@
-"""Scores that a pattern of single pixels cannot buy: transformed copies of an image, and trust by disagreement.
+"""Scores that a pattern of single pixels cannot buy: transformed copies of an image, and trust in experts that agree.
 
 The experts' weights are public, so anybody can climb along their gradients to pixels that mean nothing to a human and
 everything to an expert. Such a pattern is tuned to the pixel; what an image shows is not. So the experts also see
 copies of it that people would take for the same image, drawn from a seed that its maker could not know, and the lowest
-score counts. And a pattern that fools one expert does not fool all: where they disagree more than they do about honest
-images, they are trusted less.
+score counts. And a pattern that fools one expert does not fool all, or not as much: where their standard scores lie
+further apart than those of honest images, they are trusted less.
 
 Guo et al., Countering Adversarial Images using Input Transformations, https://arxiv.org/abs/1711.00117; that averaging
 over transformations while climbing weakens the defence: Athalye et al., https://arxiv.org/abs/1707.07397.
@@ -23,8 +23,8 @@ from torch import Tensor
 from ig_subnet.rewards.preprocessing import shortest_to
 
 CORNER_SHIFT = 0.08  # of either side, inwards or outwards
-SMALLEST_SCALE = 0.7  # of the experts' image size
-JPEG_QUALITIES = (50, 90)
+SMALLEST_SCALE = 0.85  # of the experts' image size
+JPEG_QUALITIES = (70, 95)
 
 
 def transformed(image: Image.Image, seed: bytes, copies: int, size: int) -> list[Image.Image]:
@@ -65,6 +65,6 @@ def _encoded(image: Image.Image, draw: random.Random) -> Image.Image:
     return Image.open(file).resize(image.size, Image.Resampling.BICUBIC)
 
 
-def trust(disagreement: Tensor, tolerated: float, distrusted: float) -> Tensor:
-    """In [0, 1]: 1 up to a disagreement of `tolerated`, falling in a straight line to 0 at `distrusted`."""
-    return ((distrusted - disagreement) / (distrusted - tolerated)).clamp(0, 1)
+def trust(spread: Tensor, tolerated: float, distrusted: float) -> Tensor:
+    """In [0, 1]: 1 up to a spread of `tolerated`, falling in a straight line to 0 at `distrusted`."""
+    return ((distrusted - spread) / (distrusted - tolerated)).clamp(0, 1)

@@ -18,7 +18,7 @@ from ig_subnet.rewards.mixture import IMAGES_COPIED, Member
 from ig_subnet.rewards.preprocessing import ImageBatch, View, shortest_to
 from ig_subnet.rewards.robust import transformed, trust
 
-ROBUST = {"copies": 3, "tolerated_disagreement": 0.2, "distrusted_disagreement": 0.3, "provenance": "a test"}
+ROBUST = {"copies": 3, "tolerated_spread": 0.5, "distrusted_spread": 1.5, "provenance": "a test"}
 
 
 def checkerboard(square: int, side: int) -> Image.Image:
@@ -72,12 +72,12 @@ def test_what_a_copy_loses_is_measured_in_pixels_of_the_experts(side: int) -> No
 
 
 @given(
-    disagreement=st.lists(st.floats(0, 0.5), min_size=2, max_size=20),
-    tolerated=st.floats(0, 0.5),
-    width=st.floats(1e-3, 0.5),
+    spreads=st.lists(st.floats(0, 4), min_size=2, max_size=20),
+    tolerated=st.floats(0, 4),
+    width=st.floats(1e-3, 4),
 )
-def test_trust_falls_from_1_to_0_and_never_rises(disagreement: list[float], tolerated: float, width: float) -> None:
-    ordered = torch.tensor(sorted(disagreement), dtype=torch.float64)
+def test_trust_falls_from_1_to_0_and_never_rises(spreads: list[float], tolerated: float, width: float) -> None:
+    ordered = torch.tensor(sorted(spreads), dtype=torch.float64)
     found = trust(ordered, tolerated, tolerated + width)
     assert bool((found.diff() <= 0).all()) and float(found.min()) >= 0 and float(found.max()) <= 1
     assert bool((found[ordered <= tolerated] == 1).all()) and bool((found[ordered >= tolerated + width] == 0).all())
@@ -107,7 +107,7 @@ def test_the_worst_of_image_and_copies_counts(mixture: Mixture, pictures: list[I
         torch.testing.assert_close(worst, torch.minimum(plain.components[name], torch.stack(made)), rtol=0, atol=1e-5)
     marks = {m.expert.name: m.calibration.apply(result.worst[m.expert.name]) for m in mixture.members}
     mean = (marks["pick_score"] + 0.5 * marks["clip_aesthetic"]) / 1.5
-    torch.testing.assert_close(result.trust, trust(plain.disagreement, 0.2, 0.3))
+    torch.testing.assert_close(result.trust, trust(mixture.spread(plain), 0.5, 1.5))
     torch.testing.assert_close(result.incentive, mean * result.trust)
 
 
@@ -197,7 +197,8 @@ def paid(*scores: tuple[float, float]) -> float:
 def test_experts_that_say_the_opposite_pay_nothing() -> None:
     assert paid((3, 3), (-3, -3)) == 0
     assert paid((3, 3), (3, 3)) > 0.99
-    assert 0 < paid((1.0, 1.0), (-0.3, -0.3)) < 0.6  # half trusted
+    assert paid((1, 1), (-1, -1)) == pytest.approx(0.5 * 0.5)  # a spread of 1 is half trusted
+    assert paid((3.9, 3.9), (1, 1)) < 0.1  # both say good, one of them more than anything honest is
 
 
 def test_a_copy_counts_where_it_scores_less_and_not_where_it_scores_more() -> None:
@@ -214,9 +215,9 @@ def test_an_overflow_on_a_copy_is_no_score() -> None:
     [
         ({"copies": 0}, r"robust\.copies: .*greater than or equal to 1"),
         ({"copies": 33}, r"robust\.copies"),
-        ({"tolerated_disagreement": 0.3}, "must be less than distrusted_disagreement"),
-        ({"tolerated_disagreement": -0.1}, r"robust\.tolerated_disagreement"),
-        ({"distrusted_disagreement": float("nan")}, r"robust\.distrusted_disagreement"),
+        ({"tolerated_spread": 1.5}, "must be less than distrusted_spread"),
+        ({"tolerated_spread": -0.1}, r"robust\.tolerated_spread"),
+        ({"distrusted_spread": float("nan")}, r"robust\.distrusted_spread"),
         ({"provenance": ""}, r"robust\.provenance"),
         ({"blur": 1}, "Extra inputs"),
     ],
