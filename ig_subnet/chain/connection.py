@@ -140,7 +140,10 @@ class _Transport(bt.RpcSubstrate):
 
 
 class _Websocket:
-    """A websocket whose end is an error, however politely it came, and is told at once."""
+    """A websocket whose end is an error, however politely it came, and is told at once; so is what is no JSON object.
+
+    The SDK's session ends without a word over some of that, or waits for an answer that it has thrown away.
+    """
 
     def __init__(self, websocket: Any, lost: Callable[[], None]) -> None:
         self._websocket = websocket
@@ -148,9 +151,14 @@ class _Websocket:
         self.send = websocket.send
         self.close = websocket.close
 
-    async def recv(self) -> str | bytes:
+    async def recv(self) -> str:
         try:
-            return await self._websocket.recv()
+            frame = await self._websocket.recv()
         except ConnectionClosed as error:
             self._lost()
             raise ConnectionResetError(f"the node closed the connection: {error}") from error
+        text = frame.decode(errors="replace") if isinstance(frame, bytes) else frame
+        if not (text.startswith("{") and text.rstrip().endswith("}")):
+            self._lost()
+            raise ConnectionResetError("the node sent what is no JSON-RPC")
+        return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from ig_subnet.chain.interface import EpochTiming
 
 SHORTEST_WINDOW = 5  # blocks; an extrinsic is in the chain after one or two
@@ -10,6 +12,7 @@ WINDOW_SHARE = 10  # of a tempo: 36 of 360 blocks, 7 minutes, are room for a nod
 ALARM_TEMPOS = 3  # without success: two may be a node's upgrade or a busy chain, and a validator loses its dividends
 TEMPO_SECONDS = 360 * 12.0  # of finney, until the chain has said what it is
 
+REMEMBERED_LOOKS = 16  # at the chain, to learn its pace from: an answer that takes long shows an old block
 SHORTEST_WAIT = 0.5  # seconds
 LONGEST_WAIT = 60.0  # seconds: the subnet's owner may change tempo and rate limit meanwhile
 
@@ -45,14 +48,17 @@ class BlockPace:
 
     def __init__(self) -> None:
         self.seconds_per_block = 1.0
-        self._last: tuple[float, int] | None = None
+        self._seen: deque[tuple[float, int]] = deque(maxlen=REMEMBERED_LOOKS)
 
     def observe(self, at: float, block: int) -> None:
         """Takes in that `block` was the newest one at the time `at`, in seconds of a clock that only goes forward."""
-        if self._last is not None and block > self._last[1] and at > self._last[0]:
-            self.seconds_per_block = (at - self._last[0]) / (block - self._last[1])
-        if self._last is None or block != self._last[1]:
-            self._last = (at, block)
+        if self._seen and block < self._seen[-1][1]:
+            self._seen.clear()
+        if not self._seen or block > self._seen[-1][1]:
+            self._seen.append((at, block))
+        (began, first), (ended, last) = self._seen[0], self._seen[-1]
+        if ended > began:
+            self.seconds_per_block = (ended - began) / (last - first)
 
     def seconds(self, blocks: int) -> float:
         """How long to sleep before another look, `blocks` ahead of time: half the way, so that no error adds up."""

@@ -14,9 +14,11 @@ from neuron_processes import GENESIS, Store, free_port, neuron, prepare
 
 from ig_subnet.localnet import Genesis, LocalNode
 
+SILENT = {"nothing", "another id"}  # cost 30 s each, and are a node that hangs: tests/chain has them
+
 
 def any_nonsense(message: str, chance: random.Random) -> str | bytes | None:
-    return NONSENSE[chance.choice(list(NONSENSE))](message, chance)
+    return NONSENSE[chance.choice(sorted(NONSENSE.keys() - SILENT))](message, chance)
 
 
 @pytest.mark.timeout(900)  # 30 s on a machine with nothing else to do
@@ -40,6 +42,7 @@ async def test_scoring_and_serving_go_on_whatever_becomes_of_the_chain(project_r
                     *(project_root, tmp_path, "validator", "validator", *chain_flags),
                     *("--profile", str(tmp_path / "profile.yaml"), "--neuron.torch_threads", "1"),
                     *("--neuron.decoder_workers", "1", "--neuron.round_seconds", "0.1", "--neuron.timeout", "20"),
+                    *("--neuron.weight_floor", "0"),  # noise earns next to nothing
                 )
             )
             miner = await stack.enter_async_context(
@@ -49,10 +52,9 @@ async def test_scoring_and_serving_go_on_whatever_becomes_of_the_chain(project_r
                 )
             )
 
-            async def goes_on() -> None:
-                """Two rounds more, all of them answered."""
+            async def goes_on(rounds: int) -> None:
                 before = store.rounds()
-                await validator.until(lambda: store.rounds() >= before + 2)
+                await validator.until(lambda: store.rounds() >= before + rounds)
                 assert miner.process.returncode is None, miner.log.read_text()
 
             async def sets_weights() -> None:
@@ -61,18 +63,18 @@ async def test_scoring_and_serving_go_on_whatever_becomes_of_the_chain(project_r
 
             await sets_weights()
             proxy.garble = any_nonsense
-            await goes_on()
+            await goes_on(8)
             assert proxy.garbled
             proxy.garble = None
             await sets_weights()
             proxy.delay = 0.2  # of every message: a read takes seconds
-            await goes_on()
+            await goes_on(2)
             proxy.delay = 0.0
             await sets_weights()
-        await goes_on()  # nobody listens
+        await goes_on(2)  # nobody listens
         async with node(fork):
             await sets_weights()  # on a chain that knows nothing of the axon: the miner publishes it again
-            await goes_on()
+            await goes_on(2)
             for process in (validator, miner):
                 process.process.send_signal(signal.SIGTERM)
                 assert await process.ends() == 0, process.log.read_text()

@@ -42,7 +42,7 @@ async def test_a_validator_sets_weights_outlives_the_chain_and_goes_on_where_it_
         *chain_flags,
         *("--profile", str(folder / "profile.yaml"), "--neuron.torch_threads", "1", "--neuron.decoder_workers", "1"),
         *("--neuron.round_seconds", "0.1", "--neuron.timeout", "20", "--neuron.save_images", str(folder / "images")),
-        "--neuron.publish_commitments",
+        *("--neuron.publish_commitments", "--neuron.weight_floor", "0"),  # noise earns next to nothing
     )
 
     def node() -> LocalNode:
