@@ -394,7 +394,7 @@ class Subnet:
             "chain": f"{BLOCK_SECONDS:g} s a block, {TEMPO} blocks an epoch",
             "asked in a round": f"{neuron.prompts_per_round} prompts, {neuron.images_per_prompt} images each",
             "moving average": f"alpha {neuron.moving_average_alpha:g}",
-            "weights": f"moving average to the power of {neuron.weight_exponent:g}",
+            "weights": f"moving average, limited while it is uncertain, to the power of {neuron.weight_exponent:g}",
         }
         epochs = tuple(EpochReading(*epoch) for epoch in self.memory.paid_epochs)
         run = Run(summary, read_history(self.store), self.folder.images, epochs, facts)
