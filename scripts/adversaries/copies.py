@@ -13,7 +13,7 @@ from PIL import Image
 from adversaries.answers import COPY_SECONDS, Answer, Honest, Lab, encoded
 from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.gate_settings import DuplicatesGate
-from ig_subnet.validating.likeness import Prints, most_alike
+from ig_subnet.validating.likeness import Prints, candidates, is_alike
 from protocol import TextToImageSynapse
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -128,7 +128,11 @@ class EvadingCopy:
         chosen = []
         for number in range(count):
             own = range(count + number, len(flat), count)
-            passing = [n for n in own if most_alike((prints, n), prints, slice(count), self.gate) is None]
+            passing = [
+                n
+                for n in own
+                if not any(is_alike(f, (), self.gate) for f in candidates((prints, n), prints, slice(count), self.gate))
+            ]
             chosen.append(flat[max(passing or own, key=marks.__getitem__)])
         return chosen
 

@@ -52,7 +52,7 @@ async def play(contestants: Sequence[Contestant], size: Size, gates: bool, folde
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": str(ROOT / "scripts"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "scripts"), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
     }
     async with Processes(folder / "logs", environment) as processes:
