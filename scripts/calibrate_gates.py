@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -94,12 +94,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images", type=Path, metavar="SET", help="folder, .csv, .jsonl or .parquet: images and prompts"
     )
-    parser.add_argument("--prompts", type=int, default=30, help="without a set: how many the miners answer (30)")
+    parser.add_argument("--prompts", type=int, default=24, help="without a set: how many the miners answer (24)")
     parser.add_argument(
         "--miners",
         type=int,
-        default=3,
-        help=f"without a set: of each kind ({', '.join(KINDS)}), {IMAGES_PER_PROMPT} images each (3)",
+        default=2,
+        help=f"without a set: of each kind ({', '.join(KINDS)}), {IMAGES_PER_PROMPT} images each (2)",
     )
     parser.add_argument("--history", type=int, default=20_000, help="images that are remembered (20000)")
     parser.add_argument(
@@ -135,7 +135,7 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     if missing := [section for section in ("rewarder", "prompter") if profile[section] is None]:
         raise CalibrationError(f"profile {options.profile!r} has no {' and no '.join(missing)} section")
     present = GateSettings.parse(profile["gates"], options.profile)
-    mixture = load_mixture(profile["rewarder"], options.device)
+    mixture = load_mixture({**profile["rewarder"], "robust": None}, options.device)  # gates look at no scores
     database = load_prompter(profile["prompter"], options.device).database
     decoys = database.texts(random.Random(options.seed).sample(range(len(database)), min(DECOYS, len(database))))
 
@@ -150,7 +150,11 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     what = f"{len(honest)} honest images of {source} ({len(honest) / prompts:.3g} of each of {prompts} prompts)"
     safety, checked = measure_safety(honest, what, options)
     honest, alignment, found = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
-    duplicates, known = measure_duplicates(mixture, honest, alignment.expert, what, options)
+    copies = changed_copies(mixture, honest, alignment.expert, options.seed)
+    weights = mixture.identities[alignment.expert]
+    duplicates, tests = measure_duplicates(
+        honest, copies, alignment.expert, options, lambda share: provenance(what, share, weights)
+    )
     gates = GateSettings(
         nsfw=safety or present.nsfw,
         duplicates=duplicates,
@@ -158,7 +162,7 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
         regeneration=present.regeneration,
     )
     history = None if options.images else full_history(mixture, honest, duplicates, options.seed)
-    return gates, [*checked, *found, *known, *measure_together(honest, gates, history)]
+    return gates, [*checked, *found, *tests, *measure_together(honest, copies, gates, history)]
 
 
 # --- gates
@@ -227,91 +231,80 @@ def measure_alignment(
 
 
 def measure_duplicates(
-    mixture: Mixture, honest: list[Honest], expert: str, what: str, options: argparse.Namespace
+    honest: list[Honest],
+    copies: Mapping[str, Sequence[Honest]],
+    expert: str,
+    options: argparse.Namespace,
+    told: Callable[[float], str],
 ) -> tuple[DuplicatesGate, list[Row]]:
-    """The gate, and how many near-duplicates of each kind it finds."""
-    from ig_subnet.imaging import fingerprint
+    """The gate, and what each of its tests stops of the honest images. `told` is the provenance, of such a share."""
     from ig_subnet.validating.gate_settings import DuplicatesGate
     from ig_subnet.validating.gates import prints_of
-    from ig_subnet.validating.likeness import Prints, most_alike
 
     prints = prints_of([one.entry for one in honest])
-    copies = changed_copies(honest, options.seed)
-    copied = {
-        name: Prints.of(
-            [fingerprint(np.asarray(image)) for _, image in changed],
-            list(mixture.embed([image for _, image in changed], expert).numpy()),
-        )
-        for name, changed in copies.items()
-    }
-    originals = {name: np.array([index for index, _ in changed]) for name, changed in copies.items()}
-    cosines = np.concatenate(
-        [
-            (prints.embeddings[originals[name]].astype(float) * copied[name].embeddings.astype(float)).sum(axis=1)
-            for name in copies
-        ]
-    )
+    original = {one.entry.prompt: index for index, one in reversed(list(enumerate(honest)))}
+    cosines = [
+        float(prints.embeddings[original[copy.entry.prompt]].astype(float) @ copy.entry.findings.embedding)
+        for changed in copies.values()
+        for copy in changed
+        if copy.entry.findings is not None
+    ]
     cosine = round_down(float(np.quantile(cosines, 1 - COPIES_KEPT)))
-    bits, likeness = nearest_honest(honest, prints, cosine)
-    distance = widest_distance(bits, options.false_alarms)
-    rest = np.where(bits > distance, likeness, 0.0)
-    threshold = -round_down(-float(np.quantile(rest, 1 - options.false_alarms)))
-    by_hash, laid_over = float((bits <= distance).mean()), float((rest >= threshold).mean())
+    nearest = nearest_honest(honest, prints, cosine)
+    distance = widest_distance(nearest["bits"], options.false_alarms)
+    rest = nearest["bits"] > distance
+    laid_over = -round_down(-float(np.quantile(np.where(rest, nearest["laid_over"], 0), 1 - options.false_alarms / 2)))
+    rest &= nearest["laid_over"] < laid_over
+    times = -round_down(-float(np.quantile(np.where(rest, nearest["times_nearer"], 1), 1 - options.false_alarms)))
+    shares = {
+        "hash_distance": float((nearest["bits"] <= distance).mean()),
+        "laid_over": float((nearest["laid_over"] >= laid_over).mean()),
+        "times_nearer": float((nearest["times_nearer"] >= times).mean()),
+    }
     gate = DuplicatesGate(
         hash_distance=distance,
-        laid_over=threshold,
+        laid_over=laid_over,
+        times_nearer=times,
         expert=expert,
         cosine=cosine,
         history=options.history,
-        provenance=provenance(what, by_hash + laid_over, mixture.identities[expert]),
+        provenance=told(float(1 - (rest & (nearest["times_nearer"] < times)).mean())),
     )
-    rows: list[Row] = [
-        {
-            "gate": "duplicates",
-            "hash_distance": gate.hash_distance,
-            "laid_over": gate.laid_over,
-            "cosine": gate.cosine,
-            "false_alarms": by_hash + laid_over,
-            "false_alarms_by_hash": by_hash,
-            "false_alarms_laid_over": laid_over,
-        }
+    return gate, [
+        {"gate": "duplicates", "test": name, "threshold": getattr(gate, name), "false_alarms": share}
+        for name, share in shares.items()
     ]
-    for name in copies:
-        found = [
-            most_alike((copied[name], number), prints, np.array([original]), gate)
-            for number, original in enumerate(originals[name])
-        ]
-        rows.append(
-            {
-                "gate": "duplicates",
-                "change": name,
-                "copies": len(found),
-                "found": statistics.fmean(one is not None for one in found),
-                "found_by_hash": statistics.fmean(one is not None and one.laid_over is None for one in found),
-            }
-        )
-    return gate, rows
 
 
-def nearest_honest(
-    honest: Sequence[Honest], prints: Prints, cosine: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each image, among the earlier ones of its prompt: the least distance in bits, and the greatest likeness once
-    laid over each other; `inf` and 0 where there is none whose embedding has this cosine."""
+def nearest_honest(honest: Sequence[Honest], prints: Prints, cosine: float) -> dict[str, NDArray[np.float64]]:
+    """For each image, of the earlier ones of its prompt: the least distance in bits, the greatest likeness once laid
+    over each other, and how many times nearer the most alike is than those of further miners.
+
+    `inf`, 0 and 0 where there is none whose embedding has this cosine.
+    """
     from ig_subnet.imaging.fingerprints import laid_over, oriented_hashes
+    from ig_subnet.validating.likeness import Alike, times_nearer
 
-    bits, likeness = np.full(len(honest), np.inf), np.zeros(len(honest))
+    nearest = {"bits": np.full(len(honest), np.inf)}
+    nearest |= {name: np.zeros(len(honest)) for name in ("laid_over", "times_nearer")}
     embeddings = prints.embeddings.astype(np.float32)
     earlier: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(honest):
         pool = np.array(earlier[one.entry.prompt], dtype=int)
         earlier[one.entry.prompt].append(index)
         near = pool[embeddings[pool] @ embeddings[index] >= cosine]
-        if len(near):
-            ways = oriented_hashes(prints.fingerprints[index])[:, None]
-            bits[index] = np.bitwise_count(ways ^ prints.hashes[near]).sum(axis=-1).min()
-            likeness[index] = laid_over(prints.fingerprints[index], prints.fingerprints[near]).max()
-    return bits, likeness
+        if not len(near):
+            continue
+        ways = oriented_hashes(prints.fingerprints[index])[:, None]
+        nearest["bits"][index] = np.bitwise_count(ways ^ prints.hashes[near]).sum(axis=-1).min()
+        likeness = laid_over(prints.fingerprints[index], prints.fingerprints[near])
+        nearest["laid_over"][index] = likeness.max()
+        found = [Alike(other, 0, 0.0, like) for other, like in zip(near.tolist(), likeness.tolist(), strict=True)]
+        best = found[int(likeness.argmax())]
+        strangers = {one.entry.key.hotkey, honest[best.index].entry.key.hotkey}
+        rivals = [rival for rival in found if honest[rival.index].entry.key.hotkey not in strangers]
+        nearest["times_nearer"][index] = times_nearer(best, rivals)
+    return nearest
 
 
 def widest_distance(bits: NDArray[np.float64], false_alarms: float) -> int:
@@ -355,25 +348,33 @@ def measure_safety(
 # --- all gates together
 
 
-def measure_together(honest: Sequence[Honest], gates: GateSettings, history: History | None) -> list[Row]:
-    """What all gates stop of every miner's images, each verdict for itself; all prompts are taken for one round."""
+def measure_together(
+    honest: Sequence[Honest], copies: Mapping[str, Sequence[Honest]], gates: GateSettings, history: History | None
+) -> list[Row]:
+    """What all gates stop of honest images by kind of miner, each verdict for itself, and of changed copies.
+
+    All prompts are taken for one round.
+    """
     from ig_subnet.validating.gates import judge
     from ig_subnet.validating.records import VALID
 
     images = [one.entry for one in honest]
-    verdicts = judge(images, gates, seen=history.seen(images) if history is not None else {})
+    copied = [one.entry for changed in copies.values() for one in changed]
+    everything = [*images, *copied]
+    verdicts = judge(everything, gates, seen=history.seen(everything) if history is not None else {})
     kinds = [] if history is None else list(KINDS)  # of a set there is one
+    groups = {kind: [image for image in images if image.key.hotkey.startswith(f"{kind},")] for kind in kinds}
+    groups |= {"all": images} | {f"copier, {name}": [one.entry for one in changed] for name, changed in copies.items()}
     rows = []
-    for kind in [*kinds, "all"]:
-        chosen = [image for image in images if kind == "all" or image.key.hotkey.startswith(f"{kind},")]
+    for name, chosen in groups.items():
         reasons = [verdicts[image.key].reason for image in chosen]
         rows.append(
             {
                 "gate": "all",
-                "miners": kind,
+                "miners": name,
                 "images": len(reasons),
                 "history": len(history) if history is not None else 0,
-                "false_alarms": sum(reason != VALID for reason in reasons) / len(reasons),
+                "stopped": sum(reason != VALID for reason in reasons) / len(reasons),
                 **{reason: reasons.count(reason) for reason in sorted(set(reasons) - {VALID})},
             }
         )

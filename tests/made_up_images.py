@@ -13,7 +13,7 @@ from ig_subnet.validating.gates import Examined, ImageKey
 
 PICTURES = 8
 DUPLICATES = DuplicatesGate(
-    hash_distance=10, laid_over=0.99, expert="brightness", cosine=0.9, history=50, provenance="made up"
+    hash_distance=10, laid_over=0.99, times_nearer=3, expert="brightness", cosine=0.9, history=50, provenance="made up"
 )
 GATES = GateSettings(
     nsfw=SafetyGate(check="opennsfw", threshold=0.8, provenance="made up"),

@@ -30,14 +30,16 @@ class SafetyGate(_Section):
 class DuplicatesGate(_Section):
     """Stops an image that is like an earlier one: of the same answer, of another miner's, or of an earlier round.
 
-    Two images are alike if their embeddings by the vision tower of `expert` have a cosine of `cosine` or more, and
-    either their perceptual hashes differ in at most `hash_distance` bits, or they are `laid_over` alike or more once
-    one is laid over the other (see `imaging.fingerprints`). The newest `history` images of earlier rounds are
-    remembered.
+    Two images are alike if their embeddings by the vision tower of `expert` have a cosine of `cosine` or more, and one
+    of three things holds: their perceptual hashes differ in at most `hash_distance` bits; they are `laid_over` alike
+    or more once one is laid over the other (see `imaging.fingerprints`); or one is `times_nearer` as near to the other
+    as to the images that further miners made for the same prompt (see `likeness`). The newest `history` images of
+    earlier rounds are remembered.
     """
 
     hash_distance: int = Field(ge=0, lt=HASH_BITS // 2)
     laid_over: float = Field(ge=0, description="above 1, nothing is")
+    times_nearer: float = Field(ge=1)
     expert: str = Field(min_length=1)
     cosine: float = Field(ge=-1, le=1)
     history: int = Field(ge=0, le=10_000_000)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ig_subnet.validating.device import Findings
 from ig_subnet.validating.gate_settings import DuplicatesGate, GateSettings
-from ig_subnet.validating.likeness import Alike, Prints, most_alike
+from ig_subnet.validating.likeness import Alike, Prints, candidates, is_alike
 from ig_subnet.validating.records import (
     COPY,
     DUPLICATE,
@@ -122,24 +122,24 @@ def judge(
 ) -> dict[ImageKey, Verdict]:
     """The verdict on every image of a round.
 
-    `seen` names the image of an earlier round that one is like, `checks` what came of making images again, by the
+    `seen` names the image of an earlier round that one is most like, `checks` what came of making images again, by the
     prompt's position and the miner. Of images that are alike, the earliest keeps its pay: prompts are asked one after
     the other, answers to one prompt come in the order of `arrived`, images of an answer in that of their numbers.
     """
     seen, checks = seen or {}, checks or {}
-    alike = _alike_in_round(images, gates.duplicates, round_id) if gates.duplicates else {}
+    alike = _duplicates(images, gates.duplicates, round_id, seen) if gates.duplicates else {}
     return {
         image.key: _verdict(
-            image, gates, alike.get(image.key), seen.get(image.key), checks.get((image.key.position, image.key.hotkey))
+            image, gates, alike.get(image.key), checks.get((image.key.position, image.key.hotkey)), round_id
         )
         for image in images
     }
 
 
 def _verdict(
-    image: Examined, gates: GateSettings, alike: Likeness | None, seen: Likeness | None, check: Check | None
+    image: Examined, gates: GateSettings, alike: Likeness | None, check: Check | None, round_id: int
 ) -> Verdict:
-    """The verdict on one image, which is `alike` to an earlier one of its round, or was `seen` in an earlier round."""
+    """The verdict on one image, which is `alike` to an earlier one, of this round or another."""
     found = image.findings
     if image.refused is not None:
         return Verdict(image.refused)
@@ -147,12 +147,12 @@ def _verdict(
         return Verdict(NO_SCORE)
     if gates.nsfw is not None and found.unsafe is not None and found.unsafe >= gates.nsfw.threshold:
         return Verdict(NOT_SAFE, {"unsafe": found.unsafe, "threshold": gates.nsfw.threshold})
-    if alike is not None and alike.key.position == image.key.position:
+    if alike is not None:
+        if alike.prompt != image.prompt:
+            return Verdict(OTHER_PROMPT, alike.evidence())
+        if alike.round_id != round_id:
+            return Verdict(SEEN_BEFORE, alike.evidence())
         return Verdict(DUPLICATE if alike.key.hotkey == image.key.hotkey else COPY, alike.evidence())
-    if seen is not None and seen.prompt == image.prompt:
-        return Verdict(SEEN_BEFORE, seen.evidence())
-    if other := alike or seen:
-        return Verdict(OTHER_PROMPT, other.evidence())
     if gates.alignment is not None and found.alignment is not None and found.alignment < gates.alignment.threshold:
         return Verdict(IGNORES_PROMPT, {"alignment": found.alignment, "threshold": gates.alignment.threshold})
     if check is not None and not check.matches:
@@ -162,9 +162,15 @@ def _verdict(
     return Verdict(VALID)
 
 
-def _alike_in_round(images: Sequence[Examined], gate: DuplicatesGate, round_id: int) -> dict[ImageKey, Likeness]:
-    """For each image that is like an earlier one of the round, that one: of its own answer if there is such a one, else
-    of another answer to its prompt, else of another prompt."""
+def _duplicates(
+    images: Sequence[Examined], gate: DuplicatesGate, round_id: int, seen: Mapping[ImageKey, Likeness]
+) -> dict[ImageKey, Likeness]:
+    """For each image that is like an earlier one, that one: of its own answer if there is such a one, else of another
+    answer to its prompt, else of an earlier round, else of another prompt of this round.
+
+    An image that is like an earlier one itself is nobody's original, and says nothing of how like each other honest
+    images of the prompt are.
+    """
     ordered = sorted(
         (image for image in images if image.is_comparable),
         key=lambda image: (image.key.position, image.arrived, image.key.hotkey, image.key.number),
@@ -172,14 +178,36 @@ def _alike_in_round(images: Sequence[Examined], gate: DuplicatesGate, round_id: 
     prints = prints_of(ordered)
     positions = np.array([image.key.position for image in ordered])
     _, miners = np.unique([image.key.hotkey for image in ordered], return_inverse=True)
+    original = np.ones(len(ordered), bool)
     alike: dict[ImageKey, Likeness] = {}
+
+    def place(found: Alike) -> Likeness:
+        other = ordered[found.index]
+        return Likeness(round_id, other.key, other.prompt, found)
+
     for index, image in enumerate(ordered):
-        same_prompt, own = positions[:index] == positions[index], miners[:index] == miners[index]
-        for earlier in (same_prompt & own, same_prompt & ~own, ~same_prompt):
-            found = most_alike((prints, index), prints, np.flatnonzero(earlier), gate)
-            if found is not None:
-                other = ordered[found.index]
-                alike[image.key] = Likeness(round_id, other.key, other.prompt, found)
+        before, same_prompt = original[:index], positions[:index] == positions[index]
+        own, others, elsewhere = (
+            candidates((prints, index), prints, np.flatnonzero(before & chosen), gate)
+            for chosen in (
+                same_prompt & (miners[:index] == miners[index]),
+                same_prompt & (miners[:index] != miners[index]),
+                ~same_prompt,
+            )
+        )
+        nearest = [
+            *((place(found), others) for found in own[:1]),
+            *(
+                (place(found), [one for one in others if miners[one.index] != miners[found.index]])
+                for found in others[:1]
+            ),
+            *((found, others) for found in (seen.get(image.key),) if found is not None),
+            *((place(found), others) for found in elsewhere[:1]),
+        ]
+        for likeness, rivals in nearest:
+            if is_alike(likeness.figures, rivals, gate):
+                alike[image.key] = likeness
+                original[index] = False
                 break
     return alike
 

@@ -12,7 +12,7 @@ from loguru import logger
 from ig_subnet.imaging.fingerprints import FINGERPRINT_BYTES
 from ig_subnet.validating.gate_settings import DuplicatesGate
 from ig_subnet.validating.gates import Examined, ImageKey, Likeness, prints_of
-from ig_subnet.validating.likeness import Prints, most_alike
+from ig_subnet.validating.likeness import Prints, candidates
 from ig_subnet.validating.records import FingerprintRow, RoundRecord
 from ig_subnet.validating.store import ScoreStore
 
@@ -77,12 +77,12 @@ class History:
         )
 
     def seen(self, images: Sequence[Examined]) -> dict[ImageKey, Likeness]:
-        """For each of the images that is like one of these, the one that it is most like."""
+        """For each of the images that may be like one of these, the one that it is most like; `judge` decides."""
         comparable = [image for image in images if image.is_comparable]
         prints = prints_of(comparable)
         alike = {}
         for index, image in enumerate(comparable):
-            found = most_alike((prints, index), self._prints, slice(len(self)), self._gate)
-            if found is not None:
-                alike[image.key] = Likeness(*self._places[found.index], found)
+            found = candidates((prints, index), self._prints, slice(len(self)), self._gate)
+            if found:
+                alike[image.key] = Likeness(*self._places[found[0].index], found[0])
         return alike

@@ -19,6 +19,9 @@ from ig_subnet.imaging.fingerprints import (
 from ig_subnet.validating.gate_settings import DuplicatesGate
 
 NEAREST = 16  # by hash, of those that one image is compared with more closely: it takes 25 ms to lay it over as many
+FEWEST_RIVALS = 6  # from which one can tell how like each other images of a prompt are
+LEAST_LIKENESS = 0.9  # of an image that is like another one at all
+GRAIN = 1e-3  # of 1, below which differences of likeness mean nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,7 @@ class Prints:
 
 @dataclass(frozen=True)
 class Alike:
-    """Which of a pool of images one is like (`index`), and the figures that say so.
+    """An image of a pool that one may be like (`index`), and the figures that say how like.
 
     `bits` is the distance of their hashes and `cosine` that of their embeddings; `laid_over` is how like they are once
     laid over each other, None where the hashes are so near that nobody had to look.
@@ -72,33 +75,50 @@ class Alike:
     laid_over: float | None = None
 
 
-def most_alike(
+def candidates(
     image: tuple[Prints, int], pool: Prints, among: slice | NDArray[np.intp], gate: DuplicatesGate
-) -> Alike | None:
-    """The image of a pool that another one is most like, `among` some of them; None where it is like none of these.
+) -> list[Alike]:
+    """The images of a pool, `among` some of them, that another one may be like, the most alike first.
 
-    `image` is named by the prints it belongs to and its index in them.
-
-    Laying over is tried only on those that are alike by their embedding, and among the nearest by their hash, so what
-    this takes is bounded whatever the size of the pool.
+    `image` is named by the prints it belongs to and its index in them. Looked at are those alike by their embedding,
+    among the nearest by their hash, so what this takes is bounded whatever the size of the pool. Where hashes are
+    within the gate's distance, the nearest of these is the only one.
     """
     prints, index = image
     hashes = pool.hashes[among]
     if not len(hashes):
-        return None
+        return []
     found, distances = _nearest(oriented_hashes(prints.fingerprints[index]), hashes)
     nearest = np.arange(len(pool))[among][found]
     cosines = pool.embeddings[nearest].astype(np.float32) @ prints.embeddings[index].astype(np.float32)
     nearest, distances, cosines = (each[cosines >= gate.cosine] for each in (nearest, distances, cosines))
     if not len(nearest):
-        return None
+        return []
+    figures = zip(nearest.tolist(), distances.tolist(), cosines.tolist(), strict=True)
     if distances[0] <= gate.hash_distance:
-        return Alike(int(nearest[0]), int(distances[0]), float(cosines[0]))
-    likeness = laid_over(prints.fingerprints[index], pool.fingerprints[nearest])
-    best = int(likeness.argmax())
-    if likeness[best] < gate.laid_over:
-        return None
-    return Alike(int(nearest[best]), int(distances[best]), float(cosines[best]), float(likeness[best]))
+        return [Alike(*next(figures))]
+    likeness = laid_over(prints.fingerprints[index], pool.fingerprints[nearest]).tolist()
+    alike = [Alike(*told, laid_over=like) for told, like in zip(figures, likeness, strict=True)]
+    return [alike[number] for number in np.argsort([-like for like in likeness], kind="stable")]
+
+
+def is_alike(found: Alike, rivals: Sequence[Alike], gate: DuplicatesGate) -> bool:
+    """Whether an image is a near-duplicate of the one found.
+
+    It is if their hashes are near, if they are much alike once laid over each other, or if it is several times nearer
+    to that one than to any of the `rivals`: images by others, made for the same prompt, of which there have to be some.
+    """
+    if found.laid_over is None:
+        return found.bits <= gate.hash_distance
+    return found.laid_over >= gate.laid_over or times_nearer(found, rivals) >= gate.times_nearer
+
+
+def times_nearer(found: Alike, rivals: Sequence[Alike]) -> float:
+    """How many times nearer the one found is than the nearest of the rivals; 0 where that says nothing."""
+    if found.laid_over is None or found.laid_over < LEAST_LIKENESS or len(rivals) < FEWEST_RIVALS:
+        return 0.0
+    nearest = max(1.0 if rival.laid_over is None else rival.laid_over for rival in rivals)
+    return (1 - nearest + GRAIN) / (1 - found.laid_over + GRAIN)
 
 
 def _nearest(orientations: NDArray[np.uint8], hashes: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:

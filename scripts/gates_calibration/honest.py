@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KINDS = {"20 steps": 20, "4 steps": 4, "2 steps": 2, "1 step": 1}  # of pocket miners
 IMAGES_PER_PROMPT = 4
 FEWEST_PROMPTS = 10
+LAST = 1e6  # seconds
 BATCH = 256  # pictures for the history that are in memory together
 
 
@@ -101,18 +102,34 @@ def entries(shown: Iterable[tuple[str, str, int, float, Image.Image]]) -> list[H
     ]
 
 
-def changed_copies(honest: Sequence[Honest], seed: int) -> dict[str, list[tuple[int, Image.Image]]]:
-    """Of the first image of each prompt, by the name of the change: the image's index, and the image so changed."""
+def changed_copies(mixture: Mixture, honest: Sequence[Honest], expert: str, seed: int) -> dict[str, list[Honest]]:
+    """The first image of each prompt changed as a copier may change it, by the name of the change.
+
+    Each change is another miner's, which answers last.
+    """
     from adversaries.copies import CHANGES
 
-    first: dict[str, int] = {}
-    for index, one in enumerate(honest):
-        first.setdefault(one.entry.prompt, index)
-    rng = np.random.default_rng(seed)
-    return {
-        name: [(index, change(honest[index].image.convert("RGB"), rng)) for index in first.values()]
-        for name, change in CHANGES.items()
-    }
+    from ig_subnet.imaging import fingerprint
+    from ig_subnet.validating.device import Findings
+
+    first = {one.entry.prompt: one for one in reversed(honest)}
+    rng, copies = np.random.default_rng(seed), {}
+    for name, change in CHANGES.items():
+        images = [change(one.image.convert("RGB"), rng) for one in first.values()]
+        copies[name] = [
+            Honest(
+                image,
+                Examined(
+                    ImageKey(one.entry.key.position, f"copier, {name}", 0),
+                    one.entry.prompt,
+                    LAST,
+                    phash=fingerprint(np.asarray(image)),
+                    findings=Findings(0.0, 1.0, 0.0, 1.0, {}, embedding=embedding),
+                ),
+            )
+            for one, image, embedding in zip(first.values(), images, mixture.embed(images, expert).numpy(), strict=True)
+        ]
+    return copies
 
 
 def full_history(mixture: Mixture, honest: Sequence[Honest], gate: DuplicatesGate, seed: int) -> History:

@@ -50,11 +50,11 @@ def honest(script: ModuleType) -> list:
 
 def test_pictures_are_compared_with_earlier_ones_of_their_prompt(script: ModuleType, honest: list) -> None:
     assert [one.entry.key.position for one in honest] == [0] * 6 + [1] * 6
-    bits, likeness = script.nearest_honest(honest, prints_of([one.entry for one in honest]), cosine=0.5)
-    assert np.isinf(bits[[0, 6]]).all() and (likeness[[0, 6]] == 0).all()  # nothing was there before
-    rest = np.delete(bits, [0, 6])
-    assert ((rest > 0) & (rest < 128)).all()
-    assert (np.delete(likeness, [0, 6]) < 0.999).all()
+    nearest = script.nearest_honest(honest, prints_of([one.entry for one in honest]), cosine=0.5)
+    nothing_before = {name: figures[[0, 6]].tolist() for name, figures in nearest.items()}
+    assert nothing_before == {"bits": [np.inf] * 2, "laid_over": [0.0] * 2, "times_nearer": [0.0] * 2}
+    bits, laid_over = (np.delete(nearest[name], [0, 6]) for name in ("bits", "laid_over"))
+    assert ((bits > 0) & (bits < 128)).all() and (laid_over < 0.999).all()
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=50), st.floats(0.01, 0.4))
@@ -71,10 +71,9 @@ def test_all_gates_together_are_told_by_miner(script: ModuleType, honest: list) 
     gates = GATES.model_copy(update={"duplicates": GATES.duplicates.model_copy(update={"hash_distance": 0})})
     stolen = replace(honest[0], entry=replace(honest[0].entry, key=honest[0].entry.key._replace(hotkey="thief")))
     stolen = replace(stolen, entry=replace(stolen.entry, arrived=9.0))
-    rows = script.measure_together([*honest, stolen], gates, history=None)
-    assert [row["miners"] for row in rows] == ["all"]
-    assert rows[0]["copy of another miner's image"] == 1
-    assert rows[0]["false_alarms"] == pytest.approx(1 / 13)
+    everybody, copier = script.measure_together(honest, {"none": [stolen]}, gates, history=None)
+    assert (everybody["miners"], everybody["images"], everybody["stopped"]) == ("all", 12, 0)
+    assert (copier["miners"], copier["stopped"], copier["copy of another miner's image"]) == ("copier, none", 1, 1)
 
 
 def test_a_file_is_not_overwritten(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

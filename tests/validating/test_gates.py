@@ -14,7 +14,7 @@ from made_up_images import DUPLICATES, GATES, PICTURES, embedding_of, examined
 from ig_subnet.validating.errors import ProfileUnusable
 from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.gates import Check, Examined, ImageKey, Likeness, Verdict, judge
-from ig_subnet.validating.likeness import Alike
+from ig_subnet.validating.likeness import FEWEST_RIVALS, Alike, is_alike, times_nearer
 from ig_subnet.validating.records import (
     COPY,
     DUPLICATE,
@@ -68,9 +68,10 @@ def test_the_first_reason_in_order_is_given() -> None:
     known = {"seen": {everything_wrong.key: seen("prompt 0")[ImageKey(0, "alice", 0)]}}
     off = dict.fromkeys(("nsfw", "duplicates"))
     assert reasons([everything_wrong, *others], **known)[0] == NOT_SAFE
-    assert reasons([everything_wrong, *others], GATES.model_copy(update={"nsfw": None}), **known)[0] == DUPLICATE
-    assert reasons([everything_wrong, others[1]], GATES.model_copy(update={"nsfw": None}), **known)[0] == COPY
-    assert reasons([everything_wrong], GATES.model_copy(update={"nsfw": None}), **known)[0] == SEEN_BEFORE
+    without_nsfw = GATES.model_copy(update={"nsfw": None})
+    assert reasons([everything_wrong, others[0]], without_nsfw, **known)[0] == DUPLICATE
+    assert reasons([everything_wrong, *others], without_nsfw, **known)[0] == COPY  # as the other one is, too
+    assert reasons([everything_wrong], without_nsfw, **known)[0] == SEEN_BEFORE
     assert reasons([everything_wrong], GATES.model_copy(update=off))[0] == IGNORES_PROMPT
     assert reasons([everything_wrong], GateSettings())[0] == VALID
 
@@ -90,6 +91,25 @@ def test_pictures_that_only_look_alike_by_hash_are_told_apart() -> None:
     assert twin.findings is not None
     other = replace(twin, findings=replace(twin.findings, embedding=embedding_of(1)))
     assert reasons([examined(), other]) == [VALID, VALID]
+
+
+def test_an_image_is_alike_that_is_far_nearer_to_one_than_to_any_rival() -> None:
+    found = Alike(0, 60, 0.95, laid_over=0.96)
+    assert times_nearer(found, [Alike(1, 90, 0.9, laid_over=0.8)] * FEWEST_RIVALS) == pytest.approx(0.201 / 0.041)
+    assert is_alike(found, [Alike(1, 90, 0.9, laid_over=0.8)] * FEWEST_RIVALS, DUPLICATES)
+    assert not is_alike(found, [Alike(1, 90, 0.9, laid_over=0.9)] * FEWEST_RIVALS, DUPLICATES)
+    assert not is_alike(found, [Alike(1, 90, 0.9, laid_over=0.8)] * (FEWEST_RIVALS - 1), DUPLICATES)
+    assert not is_alike(found, [], DUPLICATES)
+    assert is_alike(Alike(0, 60, 0.95, laid_over=0.995), [], DUPLICATES)
+    assert is_alike(Alike(0, 10, 0.95), [], DUPLICATES)
+    assert not is_alike(Alike(0, 60, 0.95, laid_over=0.5), [Alike(1, 90, 0.9, laid_over=0.0)] * 20, DUPLICATES)
+
+
+@given(st.lists(st.floats(0, 1), min_size=FEWEST_RIVALS, max_size=20), st.floats(0.9, 1), st.floats(0, 1))
+def test_more_rivals_make_nobody_more_alike(likeness: list[float], found: float, another: float) -> None:
+    rivals = [Alike(1, 60, 0.9, laid_over=like) for like in likeness]
+    one = Alike(0, 60, 0.9, laid_over=found)
+    assert times_nearer(one, [*rivals, Alike(2, 60, 0.9, laid_over=another)]) <= times_nearer(one, rivals)
 
 
 @st.composite
