@@ -22,6 +22,7 @@ HEAVY = (
     "datasets",
     "sentence_transformers",
     "matplotlib",
+    "onnxruntime",
     "wandb",
 )
 
