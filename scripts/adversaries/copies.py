@@ -19,7 +19,8 @@ from protocol import TextToImageSynapse
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 DRAWS = 6  # changes of an image that compete
-EVASIONS = 32  # distortions of an image, of which those that the gate does not know compete
+EVASIONS = 24  # distortions of an image, of which those that the gate does not know compete
+RIVALS, RIVAL_STEPS = 8, 2  # images of its own that show how like each other those of a prompt are
 
 
 def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -112,28 +113,35 @@ class EvadingCopy:
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         originals = await self.lab.board.answer_to(synapse.prompt)
+        more = synapse.model_copy(update={"num_images": RIVALS})
+        rivals = await self.lab.generate(more, RIVAL_STEPS)  # as other miners' answers look
         rng = np.random.default_rng(synapse.seed)
-        draws = [[distort(image, rng) for image in originals] for _ in range(EVASIONS)]
-        images = await self.lab.run(self._choose, synapse.prompt, originals, draws)
+        draws = [[distort(image, rng) for _ in range(EVASIONS)] for image in originals]
+        images = await self.lab.run(self._choose, synapse.prompt, originals, rivals, draws)
         return Answer(encoded(synapse, images), COPY_SECONDS)
 
     def _choose(
-        self, prompt: str, originals: Sequence[Image.Image], draws: Sequence[Sequence[Image.Image]]
+        self,
+        prompt: str,
+        originals: Sequence[Image.Image],
+        rivals: Sequence[Image.Image],
+        draws: Sequence[Sequence[Image.Image]],
     ) -> list[Image.Image]:
-        flat = [*originals, *(image for draw in draws for image in draw)]
+        """Of each image's draws the best one that is like no original."""
+        known, flat = len(originals) + len(rivals), [*originals, *rivals, *(image for draw in draws for image in draw)]
         marks = self.lab.mixture.score(flat, prompt).incentive.numpy()
         embeddings = self.lab.mixture.embed(flat, self.gate.expert).numpy()
         prints = Prints.of([fingerprint(np.asarray(image)) for image in flat], list(embeddings))
-        count = len(originals)
+
+        def passes(number: int) -> bool:
+            found = candidates((prints, number), prints, np.arange(len(originals)), self.gate)
+            others = candidates((prints, number), prints, np.arange(len(originals), known), self.gate)
+            return not (found and is_alike(found[0], others, self.gate))
+
         chosen = []
-        for number in range(count):
-            own = range(count + number, len(flat), count)
-            passing = [
-                n
-                for n in own
-                if not any(is_alike(f, (), self.gate) for f in candidates((prints, n), prints, slice(count), self.gate))
-            ]
-            chosen.append(flat[max(passing or own, key=marks.__getitem__)])
+        for start in range(known, len(flat), EVASIONS):
+            own = range(start, start + EVASIONS)
+            chosen.append(flat[max(list(filter(passes, own)) or own, key=marks.__getitem__)])
         return chosen
 
 
