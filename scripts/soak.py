@@ -137,7 +137,7 @@ class Soak:
     # --- the run
 
     async def run(self) -> None:
-        duplicates = {"hash_distance": 80, "laid_over": 0.95, "expert": EXPERT, "cosine": 0.9}
+        duplicates = {"hash_distance": 80, "laid_over": 0.95, "times_nearer": 3.5, "expert": EXPERT, "cosine": 0.9}
         models = {Patterns.name: {"cosine": 0.999, "provenance": "made-up images come out the same"}}
         gates = {
             "duplicates": {**duplicates, "history": self.size.history, "provenance": "made-up images are unlike"},

@@ -22,6 +22,7 @@ gates:
   duplicates:  # a comment
     hash_distance: 30
     laid_over: 0.9
+    times_nearer: 4
     expert: pick_score
     cosine: 0.98
     history: 10

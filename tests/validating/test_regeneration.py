@@ -27,6 +27,7 @@ PROMPT = PromptRow(1, 0, "colours", "a red circle", 0.5, "made up")
 DUPLICATES = {
     "hash_distance": 4,
     "laid_over": 2,
+    "times_nearer": 9,
     "expert": "eye",
     "cosine": 0.99,
     "history": 10,

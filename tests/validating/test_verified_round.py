@@ -31,6 +31,7 @@ GATES = {
     "duplicates": {
         "hash_distance": 0,
         "laid_over": 2,
+        "times_nearer": 9,
         "expert": "pick_score",
         "cosine": 1,
         "history": 10,
