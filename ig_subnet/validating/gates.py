@@ -195,15 +195,12 @@ def _duplicates(
                 ~same_prompt,
             )
         )
-        nearest = [
-            *((place(found), others) for found in own[:1]),
-            *(
-                (place(found), [one for one in others if miners[one.index] != miners[found.index]])
-                for found in others[:1]
-            ),
-            *((found, others) for found in (seen.get(image.key),) if found is not None),
-            *((place(found), others) for found in elsewhere[:1]),
-        ]
+        nearest = [(place(found), others) for found in own[:1]]
+        for found in others[:1]:
+            nearest.append((place(found), [one for one in others if miners[one.index] != miners[found.index]]))
+        if image.key in seen:
+            nearest.append((seen[image.key], others))
+        nearest += [(place(found), others) for found in elsewhere[:1]]
         for likeness, rivals in nearest:
             if is_alike(likeness.figures, rivals, gate):
                 alike[image.key] = likeness

@@ -21,7 +21,7 @@ class History:
     """The newest `gate.history` images, at least one; the oldest leave first.
 
     Filled from the store when a validator starts, and by each round once that is recorded: a void round leaves nothing
-    here. It takes FINGERPRINT_BYTES and 2 bytes for each number of an embedding an image, and about 300 bytes more.
+    here. An image takes FINGERPRINT_BYTES, 2 bytes for each number of its embedding, and about 250 bytes more.
     """
 
     def __init__(self, gate: DuplicatesGate) -> None:
