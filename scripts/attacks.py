@@ -5,8 +5,8 @@
 Honest miners run the pocket model with 20, 8, 4 and 2 sampling steps; beside them every attack of scripts/adversaries
 has a hotkey, or dozens. Prints what each earned a hotkey, and its ratio to the best honest miner, with every gate off
 and on, and leaves attacks.png in --out. The full run is real: a chain, honest miners, axons of adversaries and a
-validator in processes of their own, once for each setting of the gates. --quick plays all of them in this process,
-on the same chain rules, with answers whose time is told instead of spent.
+validator in processes of their own, for either setting of the gates. --in-process and --quick play all of it in this
+process, on the same chain rules, with answers whose time is told instead of spent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adversaries.results import Row
 
-ROUNDS, QUICK_ROUNDS = 6, 3
+ROUNDS, QUICK_ROUNDS = 4, 3
 PROMPTS, IMAGES = 1, 2  # asked in a round
 TIMEOUT = 180.0
 FIGURE = "attacks.png"
@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of prompts and images (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"draw {FIGURE} there")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds in this process, fewer ascents")
+    parser.add_argument("--in-process", action="store_true", help="everything in this process")
+    parser.add_argument("--quick", action="store_true", help=f"the same with {QUICK_ROUNDS} rounds and fewer ascents")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds = QUICK_ROUNDS
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
     with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
-        played = in_process if options.quick else in_processes
+        played = in_process if options.in_process or options.quick else in_processes
         rows = asyncio.run(played(options, Path(folder)))
     print(table(rows))
     for sentence in missed(rows):
@@ -66,10 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
 async def in_process(options: argparse.Namespace, folder: Path) -> list[Row]:
     """The rows with gates off, then on, of two subnets in this process."""
     from adversaries.in_process import Arena, load_lab, play
-    from adversaries.roster import QUICK, attackers, honest_miners
+    from adversaries.roster import FULL, QUICK, attackers, honest_miners
 
     lab = await asyncio.to_thread(load_lab, options.profile)
-    arena = Arena([*honest_miners(lab), *attackers(lab, QUICK)])
+    arena = Arena([*honest_miners(lab), *attackers(lab, QUICK if options.quick else FULL)])
     try:
         played = await asyncio.gather(*(play(arena, gates, folder, options) for gates in (False, True)))
     finally:
@@ -92,7 +93,8 @@ async def in_processes(options: argparse.Namespace, folder: Path) -> list[Row]:
         files = await play_here(Arena(trusting), False, folder, options)
     finally:
         lab.close()
-    rows = [row for gates in (False, True) for row in await play(contestants, FULL, gates, folder, options)]
+    played = await asyncio.gather(*(play(contestants, FULL, gates, folder, options) for gates in (False, True)))
+    rows = [row for of_one in played for row in of_one]
     malformed = {row["attack"]: row for row in files if row["stopped_by"] == "decoder"}
     return [malformed.get(row["attack"], row) if row["gate"] == "off" else row for row in rows]
 
