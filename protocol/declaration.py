@@ -4,7 +4,7 @@
 
 A model alone, as miners of before this grammar send it, is a declaration too. It tells too little to make the image
 again, as does any text that is not of this form, such as one with settings of a later version. The number format is
-left out: it moves an image far less than what declarations are held to (docs/regeneration.md).
+left out: it moves an image less than declarations are held to (docs/regeneration.md).
 """
 
 from __future__ import annotations
