@@ -45,6 +45,9 @@ OUTCOME_NAMES: dict[type, str] = {
 
 ALARM = "alarm"
 
+LASTING = (WeightsSealed, WeightsOutdated, WeightsUnreachable)
+"""What may be met at every look, every few seconds for days; a row of weight settings is tens of kilobytes."""
+
 ROUNDING = 1e-4  # between a share and what the chain makes of it: 16 bits of the largest one
 
 
@@ -104,7 +107,7 @@ class WeightSetter(Keeper):
         self._lateness = Lateness(clock(), epoch_length)
         self._block = 0  # the newest that was seen
         self._retry_at = 0  # the block of the next attempt after one that was refused
-        self._outdated: WeightsOutdated | None = None
+        self._lasting: WeightsOutcome | None = None  # the last outcome, if it was one of `LASTING`
         self._commit: _Commit | None = None
 
     async def step(self) -> float:
@@ -160,12 +163,13 @@ class WeightSetter(Keeper):
         return self._pace.seconds(self._retry_at - timing.block)
 
     async def _keep(self, outcome: WeightsOutcome, block: int, weighing: Weighing) -> None:
-        """Logs and records the attempt; that this software is outdated once, for that lasts."""
-        known, self._outdated = self._outdated, outcome if isinstance(outcome, WeightsOutdated) else None
-        if self._outdated is not None and known == self._outdated:
-            return
+        """Logs and records the attempt; one of `LASTING` that is the same as the time before only once."""
         succeeded = isinstance(outcome, WeightsSet | WeightsCommitted)
         self.held_up_by = "" if succeeded else str(outcome)
+        known, self._lasting = self._lasting, outcome if isinstance(outcome, LASTING) else None
+        if self._lasting is not None and known == self._lasting:
+            logger.debug("{}", outcome)
+            return
         log = logger.info if succeeded else logger.warning
         log("{}: {}", outcome, describe_shares(weighing.shares))
         await self._record(
@@ -176,7 +180,7 @@ class WeightSetter(Keeper):
             weights=weighing.shares,
             basis=weighing.basis,
         )
-        if self._outdated is not None:
+        if isinstance(outcome, WeightsOutdated):
             await self._raise_alarm(f"no weights are set any more: {outcome}")
 
     async def _look_at_commit(self, uid: int, timing: EpochTiming) -> None:

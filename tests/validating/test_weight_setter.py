@@ -218,6 +218,21 @@ async def test_what_was_refused_is_not_tried_at_every_block() -> None:
     assert [attempt["block"] for attempt in bench.kept] == [96, 106, 116, 15]
 
 
+@pytest.mark.parametrize("outcome", [WeightsSealed(80, 90), WeightsUnreachable("no answer within 120 s")])
+async def test_what_lasts_is_kept_once_until_something_else_comes(outcome: WeightsOutcome) -> None:
+    """A commit that nobody opens is met at every block, a node that takes nothing every few seconds."""
+    bench = Bench(MadeUpChain(outcome))
+    for block in range(96, 120):
+        await bench.at_block(block)
+    assert len(bench.chain.sent) == 24
+    assert [attempt["block"] for attempt in bench.kept] == [96]
+    bench.chain.outcome = WeightsTooEarly(1)
+    await bench.at_block(120)
+    bench.chain.outcome = outcome
+    await bench.at_block(121)
+    assert [attempt["block"] for attempt in bench.kept] == [96, 120, 121]
+
+
 # --- alarms
 
 
