@@ -140,7 +140,8 @@ class Regenerator:
         if again is None:
             return None
         reference.pace += SMOOTHING * (seconds / steps - reference.pace)
-        cosine = float((await self._device.embed([again], reference.expert))[0] @ image.embedding)
+        (embedding,) = await self._device.embed([again], reference.expert)
+        cosine = min(1.0, float(embedding @ image.embedding))  # rounding
         return Check(image.number, image.model, cosine, reference.cosine, matches=cosine >= reference.cosine)
 
     def _again(
