@@ -103,7 +103,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--history", type=int, default=20_000, help="images that are remembered (20000)")
     parser.add_argument(
-        "--false-alarms", type=float, default=0.01, help="share of honest images that each threshold may cost (0.01)"
+        "--false-alarms", type=float, default=0.01, help="share of honest images that a threshold may cost (0.01)"
     )
     parser.add_argument("--nsfw", choices=("opennsfw", "diffusers", "off"), default="opennsfw", help="(opennsfw)")
     parser.add_argument("--seed", type=int, default=1, help="of prompts, images, decoys and changes (1)")
@@ -255,7 +255,7 @@ def measure_duplicates(
     rest = nearest["bits"] > distance
     laid_over = -round_down(-float(np.quantile(np.where(rest, nearest["laid_over"], 0), 1 - options.false_alarms / 2)))
     rest &= nearest["laid_over"] < laid_over
-    times = -round_down(-float(np.quantile(np.where(rest, nearest["times_nearer"], 1), 1 - options.false_alarms)))
+    times = -round_down(-float(np.quantile(np.where(rest, nearest["times_nearer"], 1), 1 - 2 * options.false_alarms)))
     shares = {
         "hash_distance": float((nearest["bits"] <= distance).mean()),
         "laid_over": float((nearest["laid_over"] >= laid_over).mean()),

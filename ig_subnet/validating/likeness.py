@@ -21,6 +21,9 @@ from ig_subnet.validating.gate_settings import DuplicatesGate
 NEAREST = 16  # by hash, of those that one image is compared with more closely: it takes 25 ms to lay it over as many
 FEWEST_RIVALS = 6  # from which one can tell how like each other images of a prompt are
 LEAST_LIKENESS = 0.9  # of an image that is like another one at all
+# What rivals that are less like than this count as: one in two honest images of a prompt has an earlier one that is as
+# like, so that none so like says little; taken as they are, a far copy would have to be 5 times nearer still.
+RIVAL_LIKENESS = 0.95
 GRAIN = 1e-3  # of 1, below which differences of likeness mean nothing
 
 
@@ -117,7 +120,7 @@ def times_nearer(found: Alike, rivals: Sequence[Alike]) -> float:
     """How many times nearer the one found is than the nearest of the rivals; 0 where that says nothing."""
     if found.laid_over is None or found.laid_over < LEAST_LIKENESS or len(rivals) < FEWEST_RIVALS:
         return 0.0
-    nearest = max(1.0 if rival.laid_over is None else rival.laid_over for rival in rivals)
+    nearest = max(RIVAL_LIKENESS, *(1.0 if rival.laid_over is None else rival.laid_over for rival in rivals))
     return (1 - nearest + GRAIN) / (1 - found.laid_over + GRAIN)
 
 

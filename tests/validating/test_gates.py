@@ -94,15 +94,15 @@ def test_pictures_that_only_look_alike_by_hash_are_told_apart() -> None:
 
 
 def test_an_image_is_alike_that_is_far_nearer_to_one_than_to_any_rival() -> None:
-    found = Alike(0, 60, 0.95, laid_over=0.96)
-    assert times_nearer(found, [Alike(1, 90, 0.9, laid_over=0.8)] * FEWEST_RIVALS) == pytest.approx(0.201 / 0.041)
-    assert is_alike(found, [Alike(1, 90, 0.9, laid_over=0.8)] * FEWEST_RIVALS, DUPLICATES)
-    assert not is_alike(found, [Alike(1, 90, 0.9, laid_over=0.9)] * FEWEST_RIVALS, DUPLICATES)
-    assert not is_alike(found, [Alike(1, 90, 0.9, laid_over=0.8)] * (FEWEST_RIVALS - 1), DUPLICATES)
-    assert not is_alike(found, [], DUPLICATES)
+    found, far = Alike(0, 60, 0.95, laid_over=0.985), [Alike(1, 90, 0.9, laid_over=0.3)] * FEWEST_RIVALS
+    near = [Alike(1, 90, 0.9, laid_over=0.97)] * FEWEST_RIVALS
+    assert times_nearer(found, far) == pytest.approx(0.051 / 0.016)  # as if they were 0.95 like
+    assert times_nearer(found, near) == pytest.approx(0.031 / 0.016)
+    assert is_alike(found, far, DUPLICATES) and not is_alike(found, near, DUPLICATES)
+    assert not is_alike(found, far[1:], DUPLICATES) and not is_alike(found, [], DUPLICATES)
     assert is_alike(Alike(0, 60, 0.95, laid_over=0.995), [], DUPLICATES)
     assert is_alike(Alike(0, 10, 0.95), [], DUPLICATES)
-    assert not is_alike(Alike(0, 60, 0.95, laid_over=0.5), [Alike(1, 90, 0.9, laid_over=0.0)] * 20, DUPLICATES)
+    assert not is_alike(Alike(0, 60, 0.95, laid_over=0.5), far, DUPLICATES)
 
 
 @given(st.lists(st.floats(0, 1), min_size=FEWEST_RIVALS, max_size=20), st.floats(0.9, 1), st.floats(0, 1))
