@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rounds < 1 or options.timeout <= 0:
         parser.error(f"--rounds and --timeout must be positive, not {options.rounds} and {options.timeout:g}")
     options.prompts, options.images = PROMPTS, IMAGES
-    from adversaries.results import draw, missed, table
+    from adversaries.results import draw, false_alarms, missed, table
     from loguru import logger
 
     from ig_subnet.reporting.measurements import write_measurements
@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         played = in_process if options.in_process or options.quick else in_processes
         rows = asyncio.run(played(options, Path(folder)))
     print(table(rows))
+    print(false_alarms(rows))
     for sentence in missed(rows):
         print(f"missed: {sentence}")
     if options.out:

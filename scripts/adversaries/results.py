@@ -34,8 +34,8 @@ def rows_of(
 
     `earned` is the chain's incentive of one of its hotkeys (their mean), `honest_best` the highest of an honest miner,
     `ratio` one to the other, and `owner_ratio` that of all its hotkeys together. `reward` is the mean incentive of its
-    answers in [0, 1], `answered` the share of queries it answered, `valid` the share of its images that passed, and
-    `verdicts` counts those that did not.
+    answers in [0, 1], `answered` the share of queries it answered, `valid` the share of its `images` that passed, and
+    `verdicts` counts those that did not: false alarms where it `works`.
     """
     from ig_subnet.validating.records import VALID
     from ig_subnet.validating.store import ScoreStore
@@ -68,6 +68,8 @@ def rows_of(
                 "goal": answered if one.goal == ANSWERED else one.goal,
                 "reward": statistics.fmean(reward for reward, _ in answers),
                 "answered": answered,
+                "works": one.works,
+                "images": found.total(),
                 "valid": found[VALID] / found.total() if found else None,
                 "verdicts": {verdict: count for verdict, count in found.most_common() if verdict != VALID},
             }
@@ -107,6 +109,17 @@ def missed(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row["gate"] == "on" and row["goal"] is not None and row["ratio"] > row["goal"]
     ]
+
+
+def false_alarms(rows: Sequence[Row]) -> str:
+    """A sentence on the images of honest work that the gates stopped."""
+    work = [row for row in rows if row["gate"] == "on" and row["works"]]
+    stopped: Counter[str] = Counter()
+    for row in work:
+        stopped.update(row["verdicts"])
+    images = sum(row["images"] for row in work)
+    reasons = ", ".join(f"{verdict} ({count})" for verdict, count in stopped.most_common())
+    return f"honest work: {stopped.total()} of {images} images stopped" + (f": {reasons}" if reasons else "")
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

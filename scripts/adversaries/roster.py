@@ -23,6 +23,8 @@ VICTIM = "honest--20-steps"  # the miner whom the middleman asks
 class Contestant:
     """One row of the table. `hotkeys` of one owner answer alike; `stopped_by` is what should stop it.
 
+    An image that a gate stops of a contestant who `works` is a false alarm; `honest` are those who do nothing else.
+
     `goal` is the most it may earn as a ratio to the best honest miner: None where nothing is to stop it, ANSWERED for
     the share of queries that it answers.
     """
@@ -33,6 +35,7 @@ class Contestant:
     goal: float | Literal["answered"] | None = None
     hotkeys: int = 1
     honest: bool = False
+    works: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -54,7 +57,7 @@ QUICK, FULL = Size(12, False), Size(24, True)
 
 def honest_miners(lab: Lab) -> list[Contestant]:
     """Those whose best is the measure of all."""
-    return [Contestant(f"honest, {steps} steps", Honest(lab, steps), honest=True) for steps in HONEST_STEPS]
+    return [Contestant(f"honest, {steps} steps", Honest(lab, steps), honest=True, works=True) for steps in HONEST_STEPS]
 
 
 def attackers(lab: Lab, size: Size) -> list[Contestant]:
@@ -65,7 +68,7 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
         Contestant("one image for every prompt", FixedImage(lab), "duplicates", CHEATING),
         Contestant("one image, distorted each time", FixedImage(lab, everything), "history, alignment", CHEATING),
         Contestant("prompt drawn as text", DrawnText(lab), "experts, alignment", CHEATING),
-        Contestant(ACCOMPLICE, accomplice),
+        Contestant(ACCOMPLICE, accomplice, works=True),
         Contestant("copy of the accomplice", Copy(lab), "duplicates", CHEATING),
         *(
             Contestant(f"near-duplicate: {name}", Copy(lab, change), "duplicates", CHEATING)
@@ -86,10 +89,10 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
             for fault in ("oversized", "truncated", "bomb", "mislabelled")
         ),
         *ascents(lab, size),
-        Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0", ANSWERED),
-        Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0", ANSWERED),
-        Contestant("slow but in time", Slow(Honest(lab, 20))),
-        Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils),
+        Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0", ANSWERED, works=True),
+        Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0", ANSWERED, works=True),
+        Contestant("slow but in time", Slow(Honest(lab, 20)), works=True),
+        Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils, works=True),
         Contestant("copies under many hotkeys", Copy(lab, everything), "duplicates", CHEATING, hotkeys=size.sybils),
     ]
 

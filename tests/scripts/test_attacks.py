@@ -311,7 +311,7 @@ async def test_answers_are_made_once_and_the_middleman_needs_an_open_door(lab: A
 
 
 def test_rows_follow_from_the_chain(tmp_path: Path) -> None:
-    from adversaries.results import both, draw, missed, rows_of, table
+    from adversaries.results import both, draw, false_alarms, missed, rows_of, table
     from adversaries.roster import Contestant
     from adversaries.simple import Noise
 
@@ -319,7 +319,7 @@ def test_rows_follow_from_the_chain(tmp_path: Path) -> None:
         store.record_round(make_round(1))
     neuron = NeuronSnapshot(0, "alice", "cold", 0, False, True, 0, 0, None, 0.4, 0, 0, 0, 0, 0)
     metagraph = MetagraphSnapshot(1, 9, (neuron, replace(neuron, uid=1, hotkey="bob", incentive=0.1)))
-    contestants = [Contestant("good", Noise(), honest=True), Contestant("bad", Noise(), "silence", 0.2)]
+    contestants = [Contestant("good", Noise(), honest=True, works=True), Contestant("bad", Noise(), "silence", 0.2)]
     hotkeys = {"good": "alice", "bad": "bob"}
     off, on = (rows_of(contestants, hotkeys, gate, metagraph, tmp_path / "store") for gate in ("off", "on"))
     good, bad = on
@@ -327,6 +327,7 @@ def test_rows_follow_from_the_chain(tmp_path: Path) -> None:
     assert good["verdicts"] == {"not a png file": 1}
     assert (bad["attack"], bad["honest_best"], bad["ratio"]) == ("bad", 0.4, pytest.approx(0.25))
     assert (bad["answered"], bad["valid"], bad["goal"]) == (0, None, 0.2)
+    assert false_alarms([*off, *on]) == "honest work: 1 of 2 images stopped: not a png file (1)"
     assert both([*off, *on]) == list(zip(off, on, strict=True))
     assert [sentence.split(":")[0] for sentence in missed([*off, *on])] == ["bad"]
     assert "| bad | 1 | 0.25 | 0.25 |  | 0.20 | silence |" in table([*off, *on]).splitlines()
