@@ -5,7 +5,7 @@
     python scripts/calibrate_robust.py --profile pocket --ascents 4                        and on images climbed to
 
 The experts must have been calibrated first (scripts/calibrate.py). They are trusted fully up to the spread of standard
-scores that three honest images in a hundred exceed, and not at all from 1.4 times that on. For 1 to 4 transformed
+scores that one honest image in twenty exceeds, and not at all from 1.3 times that on. For 1 to 4 transformed
 copies, every row tells of one kind of image what it earns without and with robust scores, beside the first kind, and
 what copies and distrust take from it.
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 COPIES = 2
 MOST_COPIES = 4  # in the table
-TOLERATED_QUANTILE = 0.97  # of the spread about honest images
-DISTRUSTED = 1.4  # times the tolerated spread
+TOLERATED_QUANTILE = 0.95  # of the spread about honest images
+DISTRUSTED = 1.3  # times the tolerated spread
 QUICK_CAPTIONS = 10
 
 Row = dict[str, Any]

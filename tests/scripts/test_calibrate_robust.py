@@ -52,14 +52,14 @@ def test_limits_go_into_the_profile_and_figures_into_a_file(
     shipped["rewarder"].pop("robust", None)
     assert written == shipped
     assert robust["copies"] == 1 and f"{COUNT} images of set.jsonl" in robust["provenance"]
-    assert robust["distrusted_spread"] == pytest.approx(1.4 * robust["tolerated_spread"], abs=1e-4)
+    assert robust["distrusted_spread"] == pytest.approx(1.3 * robust["tolerated_spread"], abs=1e-4)
 
     rows = json.loads(figures.read_text())["rows"]
     assert [(row["copies"], row["count"]) for row in rows] == [(copies, COUNT) for copies in (1, 2, 3, 4)]
     assert {row["ratio_to_first"] for row in rows} == {1.0}
     lost = [row["lost_to_copies"] for row in rows]
     assert lost == sorted(lost) and 0 < lost[0] < 0.3  # each copy can only take more
-    assert rows[0]["distrusted_images"] == 3  # of a hundred
+    assert rows[0]["distrusted_images"] == 5  # of a hundred
 
     mixture = load_mixture({**shipped["rewarder"], "robust": robust}, "cpu")
     pictures = [Image.open(images.with_name(f"{number}.png")) for number in range(COUNT)]
