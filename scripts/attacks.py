@@ -91,7 +91,7 @@ async def in_processes(options: argparse.Namespace, folder: Path) -> list[Row]:
     contestants = [*honest_miners(lab), *attackers(lab, FULL)]
     trusting = [one for one in contestants if one.honest or one.stopped_by == "decoder" or one.attack == ACCOMPLICE]
     try:
-        files = await play_here(Arena(trusting), False, folder, options)
+        files = await play_here(Arena(trusting), False, folder / "files", options)
     finally:
         lab.close()
     played = await asyncio.gather(*(play(contestants, FULL, gates, folder, options) for gates in (False, True)))
