@@ -3,21 +3,19 @@
     python scripts/calibrate_gates.py --profile pocket --write mine.yaml                    on images of pocket miners
     python scripts/calibrate_gates.py --profile mixture --images photos/ --write mine.yaml  on images of one real model
 
-Thresholds follow from honest images: of one model for the same prompts, with different seeds. Each gate is drawn where
-it stops the share --false-alarms of them; what it finds of images that it is there for is printed beside it, and in the
-end what all gates together stop of honest images, with a full history. The more images of a prompt a round brings, the
-more chances to look alike: measure with as many. Without a set, pocket miners with 20, 4, 2 and 1 steps, some of each,
-answer every prompt, and the history is filled with other pictures of the pocket world. With a set (a folder or a table
-with prompts, as scripts/calibrate.py takes it, several images of each prompt), the images of a prompt are taken for
-answers of as many miners, and those of the other prompts for the history.
+Thresholds follow from honest images: of one model for the same prompts, with different seeds. They are drawn where they
+stop the share --false-alarms of them together, most of it spent on near-duplicates, which are the hardest to tell. In
+the end all gates are tried on honest images and on changed copies of them, with a full history. The more images of a
+prompt a round brings, the more chances to look alike: measure with as many.
 
-Run it once the experts are calibrated (scripts/calibrate.py). How the gates work is told in docs/gates.md.
+Without a set, pocket miners with 20, 4, 2 and 1 steps answer every prompt, and other pictures of the pocket world fill
+the history. With a set (a folder or a table with prompts, several images of each), the images of a prompt are taken for
+answers of as many miners, and those of the other prompts for the history. docs/gates.md tells how the gates work.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import statistics
 import sys
@@ -41,17 +39,21 @@ from gates_calibration.honest import (
     honest_of_pocket,
     honest_of_set,
 )
+from gates_calibration.thresholds import lowest_likeness, round_down, widest_distance
 from numpy.typing import NDArray
 
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_gate
 
 if TYPE_CHECKING:
+    from ig_subnet.prompts import PromptDatabase
     from ig_subnet.rewards import Mixture
     from ig_subnet.validating.gate_settings import AlignmentGate, DuplicatesGate, GateSettings, SafetyGate
     from ig_subnet.validating.history import History
     from ig_subnet.validating.likeness import Prints
 
+SPENT = {"hash_distance": 0.25, "laid_over": 0.125, "times_nearer": 0.6, "alignment": 0.025}  # of the false alarms
 DECOYS = 32
+MARGIN = 1.0  # of alignment, in its own unit: some prompts lie so much lower than all of a few dozen others
 COPIES_KEPT = 0.99  # of near-duplicates, by the cosine of embeddings: the fingerprints decide about the rest
 UNSAFE = 0.8  # what the authors of open_nsfw recommend where one wants to be sure
 CHECKED = 100  # images that the classifier of unsafe ones looks at, 70 ms each
@@ -103,7 +105,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--history", type=int, default=20_000, help="images that are remembered (20000)")
     parser.add_argument(
-        "--false-alarms", type=float, default=0.01, help="share of honest images that a threshold may cost (0.01)"
+        "--false-alarms", type=float, default=0.04, help="share of honest images that all thresholds may cost (0.04)"
     )
     parser.add_argument("--nsfw", choices=("opennsfw", "diffusers", "off"), default="opennsfw", help="(opennsfw)")
     parser.add_argument("--seed", type=int, default=1, help="of prompts, images, decoys and changes (1)")
@@ -137,7 +139,6 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     present = GateSettings.parse(profile["gates"], options.profile)
     mixture = load_mixture({**profile["rewarder"], "robust": None}, options.device)  # gates look at no scores
     database = load_prompter(profile["prompter"], options.device).database
-    decoys = database.texts(random.Random(options.seed).sample(range(len(database)), min(DECOYS, len(database))))
 
     if options.images:
         honest, source = honest_of_set(options.images), options.images.name
@@ -149,7 +150,7 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     prompts = len({one.entry.prompt for one in honest})
     what = f"{len(honest)} honest images of {source} ({len(honest) / prompts:.3g} of each of {prompts} prompts)"
     safety, checked = measure_safety(honest, what, options)
-    honest, alignment, found = measure_alignment(mixture, honest, decoys, what, options.false_alarms)
+    honest, alignment, found = measure_alignment(mixture, honest, database, what, options)
     copies = changed_copies(mixture, honest, alignment.expert, options.seed)
     weights = mixture.identities[alignment.expert]
     duplicates, tests = measure_duplicates(
@@ -169,7 +170,7 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
 
 
 def measure_alignment(
-    mixture: Mixture, honest: list[Honest], decoys: Sequence[str], what: str, false_alarms: float
+    mixture: Mixture, honest: list[Honest], database: PromptDatabase, what: str, options: argparse.Namespace
 ) -> tuple[list[Honest], AlignmentGate, list[Row]]:
     """The gate with the expert that finds most of the images of another prompt, and what each expert finds.
 
@@ -183,7 +184,9 @@ def measure_alignment(
     by_prompt: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(honest):
         by_prompt[one.entry.prompt].append(index)
-    prompts = list(by_prompt)
+    prompts, chance = list(by_prompt), random.Random(options.seed)
+    number = min(DECOYS, len(database))
+    decoys = {prompt: database.texts(chance.sample(range(len(database)), number)) for prompt in prompts}
     rows: list[Row] = []
     best: tuple[Row, NDArray[np.float64], NDArray[np.float32]] | None = None
     for expert in mixture.weights:
@@ -194,9 +197,9 @@ def measure_alignment(
         embeddings = mixture.embed([one.image for one in honest], expert)
         own, ignoring = np.zeros(len(honest)), []
         for prompt, previous in zip(prompts, [prompts[-1], *prompts], strict=False):
-            own[by_prompt[prompt]] = measured.measure(embeddings[by_prompt[prompt]], prompt, decoys).numpy()
-            ignoring += measured.measure(embeddings[by_prompt[previous]], prompt, decoys).tolist()
-        threshold = round_down(float(np.quantile(own, false_alarms)))
+            own[by_prompt[prompt]] = measured.measure(embeddings[by_prompt[prompt]], prompt, decoys[prompt]).numpy()
+            ignoring += measured.measure(embeddings[by_prompt[previous]], prompt, decoys[prompt]).tolist()
+        threshold = round_down(float(np.quantile(own, options.false_alarms * SPENT["alignment"])) - MARGIN)
         row: Row = {
             "gate": "alignment",
             "expert": expert,
@@ -224,7 +227,7 @@ def measure_alignment(
     gate = AlignmentGate(
         expert=row["expert"],
         threshold=row["threshold"],
-        decoys=len(decoys),
+        decoys=number,
         provenance=provenance(what, row["false_alarms"], mixture.identities[row["expert"]]),
     )
     return seen, gate, rows
@@ -251,11 +254,12 @@ def measure_duplicates(
     ]
     cosine = round_down(float(np.quantile(cosines, 1 - COPIES_KEPT)))
     nearest = nearest_honest(honest, prints, cosine)
-    distance = widest_distance(nearest["bits"], options.false_alarms)
+    allowed = {test: options.false_alarms * share for test, share in SPENT.items()}
+    distance = widest_distance(nearest["bits"], allowed["hash_distance"])
     rest = nearest["bits"] > distance
-    laid_over = -round_down(-float(np.quantile(np.where(rest, nearest["laid_over"], 0), 1 - options.false_alarms / 2)))
+    laid_over = lowest_likeness(np.where(rest, nearest["laid_over"], 0), allowed["laid_over"])
     rest &= nearest["laid_over"] < laid_over
-    times = -round_down(-float(np.quantile(np.where(rest, nearest["times_nearer"], 1), 1 - 2 * options.false_alarms)))
+    times = lowest_likeness(np.where(rest, nearest["times_nearer"], 1), allowed["times_nearer"])
     shares = {
         "hash_distance": float((nearest["bits"] <= distance).mean()),
         "laid_over": float((nearest["laid_over"] >= laid_over).mean()),
@@ -305,13 +309,6 @@ def nearest_honest(honest: Sequence[Honest], prints: Prints, cosine: float) -> d
         rivals = [rival for rival in found if honest[rival.index].entry.key.hotkey not in strangers]
         nearest["times_nearer"][index] = times_nearer(best, rivals)
     return nearest
-
-
-def widest_distance(bits: NDArray[np.float64], false_alarms: float) -> int:
-    """The widest distance in bits that no more than this share of images are within; 0 where even that is too wide."""
-    from ig_subnet.imaging.fingerprints import HASH_BITS
-
-    return max((d for d in range(HASH_BITS // 2) if (bits <= d).mean() <= false_alarms), default=0)
 
 
 def measure_safety(
@@ -384,11 +381,6 @@ def measure_together(
 def provenance(what: str, false_alarms: float, identity: str) -> str:
     """What a gate was measured on and with, and what it costs, in one line."""
     return f"scripts/calibrate_gates.py: stops {false_alarms:.1%} of {what}; {identity}; {date.today().isoformat()}"
-
-
-def round_down(value: float) -> float:
-    """To four decimals, for a file that people read."""
-    return math.floor(value * 10_000) / 10_000
 
 
 if __name__ == "__main__":

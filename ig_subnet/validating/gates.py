@@ -127,7 +127,7 @@ def judge(
     the other, answers to one prompt come in the order of `arrived`, images of an answer in that of their numbers.
     """
     seen, checks = seen or {}, checks or {}
-    alike = _duplicates(images, gates.duplicates, round_id, seen) if gates.duplicates else {}
+    alike = _duplicates(images, gates, gates.duplicates, round_id, seen) if gates.duplicates else {}
     return {
         image.key: _verdict(
             image, gates, alike.get(image.key), checks.get((image.key.position, image.key.hotkey)), round_id
@@ -145,16 +145,16 @@ def _verdict(
         return Verdict(image.refused)
     if found is None:
         return Verdict(NO_SCORE)
-    if gates.nsfw is not None and found.unsafe is not None and found.unsafe >= gates.nsfw.threshold:
-        return Verdict(NOT_SAFE, {"unsafe": found.unsafe, "threshold": gates.nsfw.threshold})
+    if (evidence := _unsafe(found, gates)) is not None:
+        return Verdict(NOT_SAFE, evidence)
     if alike is not None:
         if alike.prompt != image.prompt:
             return Verdict(OTHER_PROMPT, alike.evidence())
         if alike.round_id != round_id:
             return Verdict(SEEN_BEFORE, alike.evidence())
         return Verdict(DUPLICATE if alike.key.hotkey == image.key.hotkey else COPY, alike.evidence())
-    if gates.alignment is not None and found.alignment is not None and found.alignment < gates.alignment.threshold:
-        return Verdict(IGNORES_PROMPT, {"alignment": found.alignment, "threshold": gates.alignment.threshold})
+    if (evidence := _ignores_prompt(found, gates)) is not None:
+        return Verdict(IGNORES_PROMPT, evidence)
     if check is not None and not check.matches:
         return Verdict(NOT_REGENERATED, {"checked": asdict(check)})
     if check is not None and check.number == image.key.number:
@@ -162,14 +162,32 @@ def _verdict(
     return Verdict(VALID)
 
 
+def _unsafe(found: Findings, gates: GateSettings) -> dict[str, Any] | None:
+    """The evidence that an image is not safe for work; None where there is none."""
+    if gates.nsfw is None or found.unsafe is None or found.unsafe < gates.nsfw.threshold:
+        return None
+    return {"unsafe": found.unsafe, "threshold": gates.nsfw.threshold}
+
+
+def _ignores_prompt(found: Findings, gates: GateSettings) -> dict[str, Any] | None:
+    """The evidence that an image ignores its prompt; None where there is none."""
+    if gates.alignment is None or found.alignment is None or found.alignment >= gates.alignment.threshold:
+        return None
+    return {"alignment": found.alignment, "threshold": gates.alignment.threshold}
+
+
 def _duplicates(
-    images: Sequence[Examined], gate: DuplicatesGate, round_id: int, seen: Mapping[ImageKey, Likeness]
+    images: Sequence[Examined],
+    gates: GateSettings,
+    gate: DuplicatesGate,
+    round_id: int,
+    seen: Mapping[ImageKey, Likeness],
 ) -> dict[ImageKey, Likeness]:
     """For each image that is like an earlier one, that one: of its own answer if there is such a one, else of another
     answer to its prompt, else of an earlier round, else of another prompt of this round.
 
-    An image that is like an earlier one itself is nobody's original, and says nothing of how like each other honest
-    images of the prompt are.
+    An image that is stopped itself is nobody's original: it says nothing of how like each other honest images of the
+    prompt are, and whoever is paid nothing for it must not take anything from others with it.
     """
     ordered = sorted(
         (image for image in images if image.is_comparable),
@@ -178,7 +196,10 @@ def _duplicates(
     prints = prints_of(ordered)
     positions = np.array([image.key.position for image in ordered])
     _, miners = np.unique([image.key.hotkey for image in ordered], return_inverse=True)
-    original = np.ones(len(ordered), bool)
+    stopped = [
+        one.findings and (_unsafe(one.findings, gates) or _ignores_prompt(one.findings, gates)) for one in ordered
+    ]
+    original = np.array([not evidence for evidence in stopped], bool)
     alike: dict[ImageKey, Likeness] = {}
 
     def place(found: Alike) -> Likeness:

@@ -18,6 +18,7 @@ from ig_subnet.imaging.fingerprints import (
 )
 from ig_subnet.validating.gate_settings import DuplicatesGate
 
+SEARCHED = 64  # nearest by hash, of which some may be unlike by their embedding
 NEAREST = 16  # by hash, of those that one image is compared with more closely: it takes 25 ms to lay it over as many
 FEWEST_RIVALS = 6  # from which one can tell how like each other images of a prompt are
 LEAST_LIKENESS = 0.9  # of an image that is like another one at all
@@ -94,15 +95,16 @@ def candidates(
     found, distances = _nearest(oriented_hashes(prints.fingerprints[index]), hashes)
     nearest = np.arange(len(pool))[among][found]
     cosines = pool.embeddings[nearest].astype(np.float32) @ prints.embeddings[index].astype(np.float32)
-    nearest, distances, cosines = (each[cosines >= gate.cosine] for each in (nearest, distances, cosines))
+    alike = np.flatnonzero(cosines >= gate.cosine)[:NEAREST]
+    nearest, distances, cosines = nearest[alike], distances[alike], cosines[alike]
     if not len(nearest):
         return []
     figures = zip(nearest.tolist(), distances.tolist(), cosines.tolist(), strict=True)
     if distances[0] <= gate.hash_distance:
         return [Alike(*next(figures))]
     likeness = laid_over(prints.fingerprints[index], pool.fingerprints[nearest]).tolist()
-    alike = [Alike(*told, laid_over=like) for told, like in zip(figures, likeness, strict=True)]
-    return [alike[number] for number in np.argsort([-like for like in likeness], kind="stable")]
+    all_figures = [Alike(*told, laid_over=like) for told, like in zip(figures, likeness, strict=True)]
+    return [all_figures[number] for number in np.argsort([-like for like in likeness], kind="stable")]
 
 
 def is_alike(found: Alike, rivals: Sequence[Alike], gate: DuplicatesGate) -> bool:
@@ -128,8 +130,8 @@ def _nearest(orientations: NDArray[np.uint8], hashes: NDArray[np.uint8]) -> tupl
     """Indices and distances of the nearest hashes, nearest first: of each the least over the orientations."""
     import faiss  # takes half a second, which --help can do without
 
-    found, indices = faiss.knn_hamming(orientations, hashes, min(NEAREST, len(hashes)))
+    found, indices = faiss.knn_hamming(orientations, hashes, min(SEARCHED, len(hashes)))
     order = np.argsort(found, axis=None, kind="stable")
     _, first = np.unique(indices.ravel()[order], return_index=True)
-    chosen = order[np.sort(first)][:NEAREST]
+    chosen = order[np.sort(first)][:SEARCHED]
     return indices.ravel()[chosen], found.ravel()[chosen]

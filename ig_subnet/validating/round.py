@@ -68,6 +68,8 @@ async def run_round(
         async with asyncio.timeout(len(prompts) * (settings.timeout_seconds + SCORING_SECONDS)):
             async with asyncio.TaskGroup() as tasks:
                 for prompt in prompts:
+                    if len(examining) > 1:  # or the pixels of all prompts would pile up before a slow device
+                        await examining[-2]
                     async with asyncio.TaskGroup() as asking:
                         asked = [
                             asking.create_task(ask_miner(miner, prompt, secret, settings, ask, decode))

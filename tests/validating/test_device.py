@@ -32,7 +32,8 @@ prompter:
 
 GATES = """
 gates:
-  duplicates: {hash_distance: 9, laid_over: 0.98, times_nearer: 3, expert: %s, cosine: 0.5, history: 10, provenance: coins}
+  duplicates:
+    {hash_distance: 9, laid_over: 0.98, times_nearer: 3, expert: %s, cosine: 0.5, history: 10, provenance: coins}
   alignment: {expert: %s, threshold: 2, decoys: 8, provenance: coins}
   nsfw: {check: opennsfw, threshold: 0.8, provenance: coins}
 """

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_images import DUPLICATES, GATES, PICTURES, embedding_of, examined
 
@@ -86,6 +86,12 @@ def test_an_answer_that_is_not_what_its_model_makes() -> None:
     assert [passed[image.key].evidence is not None for image in images] == [False, True, False]  # what was looked at
 
 
+def test_an_image_that_is_stopped_itself_takes_nothing_from_others() -> None:
+    bait = examined("mallory", arrived=0.1, alignment=0.0)
+    unsafe = examined("mallory", number=1, arrived=0.1, unsafe=0.9)
+    assert reasons([bait, unsafe, examined()]) == [IGNORES_PROMPT, NOT_SAFE, VALID]
+
+
 def test_pictures_that_only_look_alike_by_hash_are_told_apart() -> None:
     twin = examined("bob", arrived=2.0)
     assert twin.findings is not None
@@ -105,6 +111,7 @@ def test_an_image_is_alike_that_is_far_nearer_to_one_than_to_any_rival() -> None
     assert not is_alike(Alike(0, 60, 0.95, laid_over=0.5), far, DUPLICATES)
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(st.lists(st.floats(0, 1), min_size=FEWEST_RIVALS, max_size=20), st.floats(0.9, 1), st.floats(0, 1))
 def test_more_rivals_make_nobody_more_alike(likeness: list[float], found: float, another: float) -> None:
     rivals = [Alike(1, 60, 0.9, laid_over=like) for like in likeness]
@@ -134,6 +141,7 @@ def rounds(draw: st.DrawFn) -> list[Examined]:
     return images
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(rounds())
 def test_every_image_gets_one_verdict_with_evidence_that_can_be_told(images: list[Examined]) -> None:
     verdicts = judge(images, GATES)
@@ -142,6 +150,7 @@ def test_every_image_gets_one_verdict_with_evidence_that_can_be_told(images: lis
         assert len(json.dumps(verdict.evidence)) < 1024
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(rounds(), st.randoms())
 def test_the_order_in_which_images_are_listed_does_not_matter(images: list[Examined], chance: object) -> None:
     shuffled = images.copy()
@@ -149,6 +158,7 @@ def test_the_order_in_which_images_are_listed_does_not_matter(images: list[Exami
     assert judge(shuffled, GATES) == judge(images, GATES)
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(rounds())
 def test_of_every_picture_one_image_at_most_is_paid(images: list[Examined]) -> None:
     verdicts = judge(images, GateSettings(duplicates=DUPLICATES))
@@ -158,6 +168,7 @@ def test_of_every_picture_one_image_at_most_is_paid(images: list[Examined]) -> N
     assert sorted(pictures) == sorted(shown)
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(rounds(), st.data())
 def test_a_copier_changes_nobody_elses_verdict(images: list[Examined], data: st.DataObject) -> None:
     found = [image for image in images if image.findings is not None]
@@ -170,6 +181,7 @@ def test_a_copier_changes_nobody_elses_verdict(images: list[Examined], data: st.
         assert after == before
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(rounds())
 def test_without_gates_whatever_can_be_scored_is_paid(images: list[Examined]) -> None:
     verdicts = judge(images, GateSettings())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
 from made_up_images import DUPLICATES, PICTURES, embedding_of, examined, phash_of
@@ -42,6 +42,7 @@ def test_an_image_of_an_earlier_round_is_known_again() -> None:
     assert (found.key, found.figures.bits, found.figures.laid_over) == (ImageKey(0, "bob", 0), 0, None)
 
 
+@settings(deadline=None)  # a busy machine takes its time over comparing images
 @given(st.lists(st.integers(0, PICTURES - 1), max_size=30), st.integers(1, 5))
 def test_the_newest_are_remembered_and_no_more(pictures: list[int], size: int) -> None:
     history = History(DUPLICATES.model_copy(update={"history": size}))

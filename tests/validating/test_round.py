@@ -223,11 +223,12 @@ async def play(
     gates: GateSettings | None = None,
     history: History | None = None,
     verify: Verify | None = None,
+    plan: Plan = PLAN,
 ) -> RoundResult:
     models = Models(MadeUpPrompter(), mixture or BrightnessMixture(), gates or GateSettings())
     async with Device(lambda: models) as device:
         return await run_round(
-            PLAN,
+            plan,
             1,
             MINERS,
             secret=secret,
@@ -335,7 +336,8 @@ async def test_copies_in_a_round_and_of_earlier_rounds_are_not_paid() -> None:
     assert all(row.total is not None and row.incentive == 0 for row in copies)  # scored all the same
     assert len(history) == 0  # until the round is recorded
     history.add_round(RoundRecord(first.round, first.prompts, *(first.answers, first.images, ()), (), ()))
-    again = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), history=history)
+    gates, plan = GateSettings(duplicates=DUPLICATES), PLAN.model_copy(update={"round": 8})
+    again = await play(ask=ask, decode=paint, gates=gates, history=history, plan=plan)
     assert set(again.observations.values()) == {0.0}
     assert {row.verdict for row in again.images if row.hotkey != "hotkey 0"} == {SEEN_BEFORE}
 
