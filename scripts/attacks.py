@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROUNDS, QUICK_ROUNDS = 4, 3
 PROMPTS, IMAGES = 1, 2  # asked in a round
-TIMEOUT = 180.0
+TIMEOUT = 120.0
 FIGURE = "attacks.png"
 
 
@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of prompts and images (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"draw {FIGURE} there")
-    parser.add_argument("--in-process", action="store_true", help="everything in this process")
-    parser.add_argument("--quick", action="store_true", help=f"the same with {QUICK_ROUNDS} rounds and fewer ascents")
+    parser.add_argument("--in-process", action="store_true", help="in this process, with every ascent")
+    parser.add_argument("--quick", action="store_true", help=f"in this process, {QUICK_ROUNDS} rounds, fewer ascents")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds = QUICK_ROUNDS
@@ -85,16 +85,16 @@ async def in_processes(options: argparse.Namespace, folder: Path) -> list[Row]:
     from adversaries.in_process import Arena, load_lab
     from adversaries.in_process import play as play_here
     from adversaries.processes import play
-    from adversaries.roster import ACCOMPLICE, FULL, attackers, honest_miners
+    from adversaries.roster import ACCOMPLICE, REAL, attackers, honest_miners
 
     lab = await asyncio.to_thread(load_lab, options.profile)
-    contestants = [*honest_miners(lab), *attackers(lab, FULL)]
+    contestants = [*honest_miners(lab), *attackers(lab, REAL)]
     trusting = [one for one in contestants if one.honest or one.stopped_by == "decoder" or one.attack == ACCOMPLICE]
     try:
         files = await play_here(Arena(trusting), False, folder / "files", options)
     finally:
         lab.close()
-    played = await asyncio.gather(*(play(contestants, FULL, gates, folder, options) for gates in (False, True)))
+    played = await asyncio.gather(*(play(contestants, REAL, gates, folder, options) for gates in (False, True)))
     rows = [row for of_one in played for row in of_one]
     malformed = {row["attack"]: row for row in files if row["stopped_by"] == "decoder"}
     return [malformed.get(row["attack"], row) if row["gate"] == "off" else row for row in rows]

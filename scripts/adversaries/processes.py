@@ -45,9 +45,10 @@ async def play(contestants: Sequence[Contestant], size: Size, gates: bool, folde
         for name in (VALIDATOR, *names)
     }
     hotkeys = {name: wallet.hotkey_address for name, wallet in wallets.items()}
-    node_port, *free = free_ports(1 + len(names))
-    endpoint, ports = f"ws://127.0.0.1:{node_port}", dict(zip(names, free, strict=True))
-    write_inputs(folder, names, endpoint, ports, hotkeys, size, gates, options)
+    honest = [name for one in contestants if one.honest for name in one.names]
+    node_port, *free = free_ports(1 + len(honest))
+    endpoint, ports = f"ws://127.0.0.1:{node_port}", dict(zip(honest, free, strict=True))
+    write_inputs(folder, endpoint, hotkeys, ports[VICTIM], size, gates, options)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BT_")} | {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
@@ -59,7 +60,6 @@ async def play(contestants: Sequence[Contestant], size: Size, gates: bool, folde
         processes.start("node", node_command(folder, node_port))
         async with open_chain(endpoint, NETUID, None) as chain:
             await processes.while_all_live(until_node_answers(chain))
-            honest = [name for one in contestants if one.honest for name in one.names]
             for name, steps in zip(honest, HONEST_STEPS, strict=True):
                 doors = OPEN_DOORS if name == VICTIM and not gates else ()
                 processes.start(name, [*miner_command(folder, endpoint, name, ports[name], steps), *doors])
@@ -78,17 +78,16 @@ async def play(contestants: Sequence[Contestant], size: Size, gates: bool, folde
 
 def write_inputs(
     folder: Path,
-    names: Sequence[str],
     endpoint: str,
-    ports: Mapping[str, int],
     hotkeys: Mapping[str, str],
+    victim_port: int,
     size: Size,
     gates: bool,
     options: Any,
 ) -> None:
     """The chain's genesis, the validator's profile, and the adversaries' plan."""
-    neurons: list[dict[str, Any]] = [{"hotkey": f"//{VALIDATOR}", "coldkey": "//Owner", "stake": STAKE_TAO}]
-    neurons += [{"hotkey": f"//{name}", "coldkey": "//Owner"} for name in names]
+    stakes = {VALIDATOR: {"stake": STAKE_TAO}}
+    neurons = [{"hotkey": f"//{name}", "coldkey": "//Owner", **stakes.get(name, {})} for name in hotkeys]
     subnet = {"netuid": NETUID, "owner": "//Owner", "neurons": neurons}
     genesis = {"accounts": {"//Owner": 1000}, "subnets": [subnet]}
     (folder / "genesis.json").write_text(json.dumps(genesis), encoding="utf-8")
@@ -99,8 +98,7 @@ def write_inputs(
         "profile": options.profile,
         "sybils": size.sybils,
         "every_ascent": size.every_ascent,
-        "ports": dict(ports),
-        "victim": {"hotkey": hotkeys[VICTIM], "port": ports[VICTIM]},
+        "victim": {"hotkey": hotkeys[VICTIM], "port": victim_port},
     }
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
 

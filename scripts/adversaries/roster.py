@@ -52,7 +52,7 @@ class Size:
     every_ascent: bool
 
 
-QUICK, FULL = Size(12, False), Size(24, True)
+QUICK, REAL, FULL = Size(12, False), Size(24, False), Size(24, True)
 
 
 def honest_miners(lab: Lab) -> list[Contestant]:

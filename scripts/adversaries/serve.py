@@ -1,7 +1,7 @@
 """The axons of all adversaries of a subnet, in one process: started by scripts/attacks.py, with a plan as JSON.
 
-The plan: `endpoint` of the chain, folder of `wallets`, `profile`, `sybils` and `every_ascent` (see `roster.Size`),
-`ports` by the name of each hotkey, and the `victim`'s hotkey and port, whom the middleman asks. Serves until SIGTERM.
+The plan: `endpoint` of the chain, folder of `wallets`, `profile`, `sybils` and `every_ascent` (see `roster.Size`), and
+hotkey and port of the `victim`, whom the middleman asks. Serves until SIGTERM.
 """
 
 from __future__ import annotations
@@ -36,23 +36,30 @@ async def serve(plan: dict[str, Any]) -> None:
     try:
         async with contextlib.AsyncExitStack() as stack:
             serving = await stack.enter_async_context(asyncio.TaskGroup())
+            announcing = []
             for contestant in contestants:
                 for name in contestant.names:
                     wallet = load_wallet("owner", name, plan["wallets"])
                     adversary = contestant.adversary
                     if isinstance(adversary, Middleman):
                         adversary = await stack.enter_async_context(Forwarding(wallet, victim))
-                    axon = axon_of(wallet, adversary, plan["ports"][name])
+                    axon = axon_of(wallet, adversary)
                     serving.create_task(axon.serve())
                     await axon.started.wait()
-                    async with open_chain(plan["endpoint"], NETUID, wallet) as chain:
-                        await chain.serve_axon(HOST, axon.port)
+                    announcing.append(announce(plan["endpoint"], wallet, axon.port))
+            await asyncio.gather(*announcing)  # a block takes a second, and holds all of them
     finally:
         lab.close()
 
 
-def axon_of(wallet: Wallet, adversary: Adversary, port: int) -> Axon:
-    """Lets everyone in, and answers as the adversary does, not before the time that it tells."""
+async def announce(endpoint: str, wallet: Wallet, port: int) -> None:
+    """Writes on the chain where a hotkey listens."""
+    async with open_chain(endpoint, NETUID, wallet) as chain:
+        await chain.serve_axon(HOST, port)
+
+
+def axon_of(wallet: Wallet, adversary: Adversary) -> Axon:
+    """On any free port; lets everyone in, and answers as the adversary does, not before the time that it tells."""
 
     async def handle(synapse: TextToImageSynapse, caller: str) -> Sequence[GeneratedImage]:
         arrived = asyncio.get_running_loop().time()
@@ -67,7 +74,7 @@ def axon_of(wallet: Wallet, adversary: Adversary, port: int) -> Axon:
         KeypairSigner(wallet.hotkey),
         BtAuthVerifier(wallet.hotkey_address),
         host=HOST,
-        port=port,
+        port=0,
         policy=lambda hotkey: None,
         limits=replace(DEFAULT_LIMITS, image_overhead_bytes=1 << 24),  # its own limits would keep bombs from being sent
     )

@@ -386,7 +386,7 @@ async def test_adversaries_answer_over_real_http(lab: Any, tmp_path: Path) -> No
         for name in ("easy", "bomb", "middleman", "validator")
     ]
     easy, bomb, between, validator = wallets
-    victim = axon_of(easy, EasyTopics(Honest(lab, 20, posts=True)), 0)
+    victim = axon_of(easy, EasyTopics(Honest(lab, 20, posts=True)))
     signer, verifier = KeypairSigner(validator.hotkey), BtAuthVerifier(validator.hotkey_address)
     async with contextlib.AsyncExitStack() as stack:
         dendrite = await stack.enter_async_context(Dendrite(signer, verifier, allow_private=True))
@@ -400,8 +400,8 @@ async def test_adversaries_answer_over_real_http(lab: Any, tmp_path: Path) -> No
 
         target = await start(victim, easy)
         forwarding = await stack.enter_async_context(Forwarding(between, target))
-        passing = await start(axon_of(between, forwarding, 0), between)
-        bombing = await start(axon_of(bomb, Malformed(lab, "bomb"), 0), bomb)
+        passing = await start(axon_of(between, forwarding), between)
+        bombing = await start(axon_of(bomb, Malformed(lab, "bomb")), bomb)
         honest = await dendrite.query(target, asked())
         assert (honest.status, len(honest.images)) == (QueryStatus.ANSWERED, 2)
         assert honest.elapsed_seconds >= 20 * 0.02  # not before the time that it tells
@@ -420,9 +420,9 @@ def test_processes_are_started_with_flags_that_they_take(profile: Path, tmp_path
     from ig_subnet.localnet import Genesis
 
     options = argparse.Namespace(profile=str(profile), rounds=1, prompts=1, images=2, seed=3, timeout=60.0)
-    endpoint, names = "ws://127.0.0.1:9944", [VICTIM, "noise"]
-    ports, hotkeys = dict.fromkeys(names, 8091), dict.fromkeys(names, "5F")
-    processes.write_inputs(tmp_path, names, endpoint, ports, hotkeys, QUICK, False, options)
+    endpoint = "ws://127.0.0.1:9944"
+    hotkeys = dict.fromkeys(("validator", VICTIM, "noise"), "5F")
+    processes.write_inputs(tmp_path, endpoint, hotkeys, 8091, QUICK, False, options)
     assert load_profile(tmp_path / "profile.yaml")["gates"] is None
     assert len(Genesis.load(tmp_path / "genesis.json").subnets[0].neurons) == 3
     plan = json.loads((tmp_path / "plan.json").read_text())
