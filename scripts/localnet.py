@@ -42,7 +42,7 @@ PAID_EPOCHS = 2
 BLOCK_SECONDS = 1.0
 TEMPO = 20  # blocks
 # Ten rounds are 160 images of a miner, of which the moving average counts 147: paired images tell 20 steps from 2, and
-# 2 from 1, by four standard errors after 10 and 13 (scripts/calibrate.py).
+# 2 from 1, by four standard errors after 7 and 18 (scripts/calibrate.py).
 PROMPTS_PER_ROUND, IMAGES_PER_PROMPT = 4, 4
 FUNDS_TAO, STAKE_TAO = 1000, 900
 # Embedding the prompts takes as long as all the rest of the start: done beside it, into the cache of the validator.
