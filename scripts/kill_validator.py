@@ -116,7 +116,13 @@ async def validate(settings: ValidatorSettings) -> None:
             return record
 
     gate = DuplicatesGate(
-        hash_distance=8, laid_over=0.99, expert=EXPERT, cosine=0.99, history=HISTORY, provenance="made up"
+        hash_distance=8,
+        laid_over=0.99,
+        times_nearer=4,
+        expert=EXPERT,
+        cosine=0.99,
+        history=HISTORY,
+        provenance="made up",
     )
     assert settings.neuron.save_images is not None
     settings.neuron.save_images.mkdir(parents=True, exist_ok=True)
