@@ -90,7 +90,7 @@ async def say(port: int, *pieces: bytes) -> bytes:
 
 
 async def read_to_the_end(reader: asyncio.StreamReader) -> bytes:
-    """Everything that arrived until the other side closed or reset the connection: `read()` would lose it at a reset."""
+    """Everything that arrived until the other side closed or reset the connection; `read()` loses it at a reset."""
     answer = b""
     try:
         while chunk := await reader.read(65536):

@@ -119,7 +119,7 @@ class ValidatorNeuronSettings(NeuronSettings):
     )
     verify_share: float = Field(default=0.1, gt=0, le=1, description="share of these answers that is verified")
     verify_seconds: float = Field(
-        default=10, gt=0, le=600, description="seconds of the device that making images again may take in a round"
+        default=10, gt=0, le=300, description="seconds of the device that making images again may take in a round"
     )
     decoder_workers: int = Field(default=2, ge=1, le=64, description="processes that decode images")
     save_images: UserPath | None = Field(
