@@ -145,5 +145,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set(xlim=(0, AXIS_END), ylim=(len(pairs) - 0.4, -0.6))
     axes.set_xlabel("what a hotkey earns, by the chain's incentives; 1 is the best honest miner", fontsize=9)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=120)
