@@ -118,6 +118,6 @@ def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
         yield Contestant(
             f"ascent on {target} from {'noise' if from_noise else 'a cheap image'}" + ", through transforms" * through,
             Ascent(lab, Goal(target, through), from_noise),
-            "experts" if target == MIXTURE else "robust scores, trust, alignment",
+            "robust scores" if target == MIXTURE else "robust scores, trust, alignment",
             None if target == MIXTURE else CHEATING,
         )
