@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -120,8 +122,8 @@ async def _receive(image: GeneratedImage, settings: RoundSettings, decode: Decod
 
 
 def _save(file: Path, data: bytes) -> None:
-    if file.exists():
-        file.touch()  # what came last is kept longest
+    with suppress(FileNotFoundError):
+        os.utime(file)  # what came last is kept longest
         return
     part = file.with_suffix(f".{secrets.token_hex(8)}.part")  # two miners may have sent the same image
     part.write_bytes(data)

@@ -25,6 +25,8 @@ from ig_subnet.validating.thread import OneThread
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+FEWEST_PROMPTS = 3  # in a database that decoys are drawn from
+
 
 class Database(Protocol):
     """As `ig_subnet.prompts.PromptDatabase`."""
@@ -208,7 +210,11 @@ class Device:
         try:
             found = self._mixture.score_robustly(pictures, prompt, topic, [seed] * len(images))
         except NonFiniteScore:
-            return [None] if len(images) == 1 else [self._examine([one], prompt, topic, seed)[0] for one in images]
+            if len(images) == 1:
+                return [None]
+            half = len(images) // 2  # finds one among hundreds in a few passes, not in hundreds
+            parts = images[:half], images[half:]
+            return [found for part in parts for found in self._examine(part, prompt, topic, seed)]
         experts = {
             name: list(
                 map(ExpertScore, values.tolist(), found.worst[name].tolist(), found.score.truncated[name].tolist())
@@ -219,7 +225,7 @@ class Device:
         embeddings = found.embeddings[gates.duplicates.expert].numpy() if gates.duplicates else nothing
         alignment = unsafe = nothing
         if self._models.alignment is not None and gates.alignment is not None:
-            decoys = self._decoys(gates.alignment.decoys, seed)
+            decoys = self._decoys(gates.alignment.decoys, prompt, seed)
             alignment = self._models.alignment.measure(
                 found.embeddings[gates.alignment.expert], prompt, decoys
             ).tolist()
@@ -243,10 +249,11 @@ class Device:
             for index, of_image in enumerate(figures)
         ]
 
-    def _decoys(self, number: int, seed: bytes) -> list[str]:
+    def _decoys(self, number: int, prompt: str, seed: bytes) -> list[str]:
         """Other prompts of the database, the same for the same seed; fewer where it does not hold as many."""
         database = self._prompter.database
-        return database.texts(random.Random(seed).sample(range(len(database)), min(number, len(database))))
+        chosen = random.Random(seed).sample(range(len(database)), min(number + 1, len(database)))
+        return [text for text in database.texts(chosen) if text != prompt][:number]
 
 
 def load_models(profile: str, device: str, torch_threads: int | None, *, pays_strangers: bool) -> Models:
@@ -277,6 +284,12 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
             if pays_strangers:
                 raise Uncalibrated(message)
             logger.warning("{}", message)
+        for gate in (gates.duplicates, gates.alignment):
+            if gate is not None and gate.expert not in mixture.weights:  # the original project's names are no keys here
+                raise ProfileUnusable(
+                    f"profile {profile!r}: gates: no expert {gate.expert} in the mixture, which has "
+                    f"{', '.join(mixture.weights)}"
+                )
         alignment = Alignment(mixture, gates.alignment.expert) if gates.alignment else None
         if gates.duplicates:
             mixture.embed([], gates.duplicates.expert)  # raises for an expert that has no embedding
@@ -284,6 +297,11 @@ def load_models(profile: str, device: str, torch_threads: int | None, *, pays_st
         prompter = load_prompter(config["prompter"], device=device)
     except (PromptError, RewardError) as error:
         raise ProfileUnusable(f"profile {profile!r}: {error}") from error
+    if gates.alignment and len(prompter.database) < FEWEST_PROMPTS:
+        raise ProfileUnusable(
+            f"profile {profile!r}: gates: alignment sets a prompt beside at least two others, and the database has "
+            f"{len(prompter.database)}"
+        )
     topics = [topic.name for topic in prompter.topics]
     if unknown := [topic for topic in mixture.topics if topic not in topics]:
         raise ProfileUnusable(

@@ -52,7 +52,7 @@ class AlignmentGate(_Section):
 
     expert: str = Field(min_length=1)
     threshold: float
-    decoys: int = Field(ge=1, le=1024)
+    decoys: int = Field(ge=2, le=1024)
     provenance: str = Field(min_length=1)
 
 

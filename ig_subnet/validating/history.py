@@ -40,20 +40,24 @@ class History:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def _dimension(self) -> int:
+        """How many numbers each embedding has; 0 before the first."""
+        return self._prints.embeddings.shape[1]
+
     def add(self, rows: Iterable[FingerprintRow]) -> None:
-        """Remembers images, oldest first. Those whose embedding has another length were made with another expert: they
-        are left out, and the log says how many."""
+        """Remembers images, oldest first. Embeddings of another length are another expert's: from the first of them on
+        all that was remembered before is of no use any more. The log says of how many images nothing can be used."""
         left_out = 0
         for row in rows:
             embedding = np.frombuffer(row.embedding or b"", np.float16)
             if not len(embedding) or len(row.phash) != FINGERPRINT_BYTES:
                 left_out += 1
                 continue
-            if not len(self._places):
+            if len(embedding) != self._dimension:
+                left_out += len(self)
+                self._places, self._oldest = [], 0
                 self._prints = Prints.empty(self._gate.history, len(embedding))
-            elif len(embedding) != self._prints.embeddings.shape[1]:
-                left_out += 1
-                continue
             place = row.round_id, ImageKey(row.position, sys.intern(row.hotkey), row.number), sys.intern(row.prompt)
             if len(self._places) < self._gate.history:
                 index = len(self._places)
@@ -80,6 +84,8 @@ class History:
         """For each of the images that may be like one of these, the one that it is most like; `judge` decides."""
         comparable = [image for image in images if image.is_comparable]
         prints = prints_of(comparable)
+        if prints.embeddings.shape[1] != self._dimension:  # another expert's, or there is nothing to compare
+            return {}
         alike = {}
         for index, image in enumerate(comparable):
             found = candidates((prints, index), self._prints, slice(len(self)), self._gate)

@@ -125,6 +125,7 @@ async def test_gates_see_what_they_look_at(tmp_path: Path, warnings: list[str]) 
     ("duplicates", "alignment", "message"),
     [
         ("hps_v2", "pick_score", "no expert hps_v2 in the mixture"),
+        ("clip_aesthetic", "pick_rewarder", "no expert pick_rewarder in the mixture"),
         ("clip_aesthetic", "clip_aesthetic", "clip_aesthetic does not score by comparing an image with a prompt"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,10 +58,14 @@ def test_the_newest_are_remembered_and_no_more(pictures: list[int], size: int) -
         assert bool(seen) == bool(rounds)
 
 
-def test_images_of_another_expert_are_left_out_and_counted(said: list[str]) -> None:
-    history = History(DUPLICATES)
-    other = row(1, 0)
-    shorter = FingerprintRow(*list(vars(other).values())[:-1], np.zeros(5, np.float16).tobytes())
-    history.add([row(1, 1), shorter, FingerprintRow(1, 0, "bob", 0, "p", b"short", other.embedding)])
+def test_another_expert_begins_anew(said: list[str]) -> None:
+    """A profile may name another expert over a store that has embeddings of the one before."""
+    history, known = History(DUPLICATES), row(1, 0)
+    shorter = replace(known, embedding=np.zeros(5, np.float16).tobytes())
+    history.add([shorter, shorter])
+    assert history.seen([examined(picture=0)]) == {}
+    assert said == []
+    history.add([known, replace(known, phash=b"short")])
     assert len(history) == 1
-    assert said == ["2 images of earlier rounds have no fingerprint that could be compared"]
+    assert history.seen([examined(picture=0)]).keys() == {ImageKey(0, "alice", 0)}
+    assert said == ["3 images of earlier rounds have no fingerprint that could be compared"]
