@@ -73,7 +73,9 @@ async def changed(
     if change is None:
         return list(images)
     rng = np.random.default_rng(synapse.seed)
-    return await lab.best(synapse.prompt, [[change(image, rng) for image in images] for _ in range(DRAWS)])
+    # On the lab's thread, as all that takes long: an axon's loop that is held up loses its connections.
+    draws = await lab.run(lambda: [[change(image, rng) for image in images] for _ in range(DRAWS)])
+    return await lab.best(synapse.prompt, draws)
 
 
 @dataclass
@@ -116,7 +118,7 @@ class EvadingCopy:
         more = synapse.model_copy(update={"num_images": RIVALS})
         rivals = await self.lab.generate(more, RIVAL_STEPS)  # as other miners' answers look
         rng = np.random.default_rng(synapse.seed)
-        draws = [[distort(image, rng) for _ in range(EVASIONS)] for image in originals]
+        draws = await self.lab.run(lambda: [[distort(image, rng) for _ in range(EVASIONS)] for image in originals])
         images = await self.lab.run(self._choose, synapse.prompt, originals, rivals, draws)
         return Answer(encoded(synapse, images), COPY_SECONDS)
 

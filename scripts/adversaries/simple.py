@@ -74,10 +74,13 @@ class DrawnText:
     lab: Lab
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
+        draws = await self.lab.run(self._draw, synapse)
+        return Answer(encoded(synapse, await self.lab.best(synapse.prompt, draws)), SECONDS_PER_STEP)
+
+    def _draw(self, synapse: TextToImageSynapse) -> list[list[Image.Image]]:
         rng = np.random.default_rng(synapse.seed)
         size = synapse.width, synapse.height
-        draws = [[draw_words(synapse.prompt, size, rng) for _ in range(synapse.num_images)] for _ in range(DRAWINGS)]
-        return Answer(encoded(synapse, await self.lab.best(synapse.prompt, draws)), SECONDS_PER_STEP)
+        return [[draw_words(synapse.prompt, size, rng) for _ in range(synapse.num_images)] for _ in range(DRAWINGS)]
 
 
 def draw_words(prompt: str, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
@@ -147,10 +150,9 @@ class Malformed:
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         source = await self.lab.board.answer_to(synapse.prompt)
-        images = tuple(
-            replace(whole, data=spoilt(whole, image, self.fault))
-            for whole, image in zip(encoded(synapse, source), source, strict=True)
-        )
+        whole = encoded(synapse, source)
+        files = [await self.lab.run(spoilt, *pair, self.fault) for pair in zip(whole, source, strict=True)]
+        images = tuple(replace(image, data=file) for image, file in zip(whole, files, strict=True))
         return Answer(images, COPY_SECONDS)
 
 
