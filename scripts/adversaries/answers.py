@@ -6,7 +6,7 @@ import asyncio
 import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
@@ -49,6 +49,8 @@ class Adversary(Protocol):
 class Lab:
     """What all hotkeys of one owner share: a model, the public experts, one thread for both, and a board of answers.
 
+    `climber` is a process for what climbs along gradients (see `ascent.start_climber`); without it the thread does it.
+
     `mixture` scores as the validator does, `climbable` are the same experts with gradients, by name,
     `gates` those of the validator's profile: all of it is public.
     """
@@ -57,6 +59,7 @@ class Lab:
     mixture: Mixture
     climbable: Mapping[str, Climbable]
     gates: GateSettings
+    climber: Executor | None = None
     board: Board = field(default_factory=lambda: Board())
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "lab"))
 
@@ -78,7 +81,8 @@ class Lab:
         return [draws[int(marks[:, number].argmax())][number] for number in range(marks.shape[1])]
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for executor in filter(None, (self._thread, self.climber)):
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Board:

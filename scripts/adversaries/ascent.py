@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -14,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from adversaries.answers import SECONDS_PER_STEP, Answer, Lab, encoded
-from adversaries.experts import Climbable, mixture_objective
+from adversaries.experts import Climbable, load_climbable, mixture_objective
+from ig_subnet.config.profiles import load_profile
 from ig_subnet.rewards.robust import CORNER_SHIFT, JPEG_QUALITIES, SMALLEST_SCALE
 from protocol import TextToImageSynapse
 
@@ -48,8 +52,35 @@ class Ascent:
             images = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, shape, np.uint8)]
         else:
             images = await self.lab.generate(synapse, START_STEPS)
-        climbed = await self.lab.run(ascend, images, [synapse.prompt], self.goal, self.lab.climbable, synapse.seed)
+        climbed = await climb(self.lab, images, [synapse.prompt], self.goal, synapse.seed)
         return Answer(encoded(synapse, climbed), self.goal.steps * SECONDS_PER_STEP)
+
+
+def start_climber(profile: str) -> Executor:
+    """A process that ascends on the experts of a profile beside the lab's thread; Python runs one thread at a time."""
+    return ProcessPoolExecutor(1, get_context("spawn"), _load_experts, (profile,))
+
+
+_experts: dict[str, Climbable] = {}  # of the climber's process
+
+
+def _load_experts(profile: str) -> None:
+    torch.set_num_threads(1)
+    _experts.update(load_climbable(load_profile(profile)["rewarder"]))
+
+
+def _ascend_there(images: Sequence[Image.Image], prompts: Sequence[str], goal: Goal, seed: int) -> list[Image.Image]:
+    return ascend(images, prompts, goal, _experts, seed)
+
+
+async def climb(
+    lab: Lab, images: Sequence[Image.Image], prompts: Sequence[str], goal: Goal, seed: int
+) -> list[Image.Image]:
+    """As `ascend`, by the lab's climber, or on its thread where it has none."""
+    if lab.climber is None:
+        return await lab.run(ascend, images, prompts, goal, lab.climbable, seed)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(lab.climber, _ascend_there, images, prompts, goal, seed)
 
 
 def ascend(

@@ -201,6 +201,7 @@ async def trusting_decode(
 
 def load_lab(profile: str) -> Lab:
     """The attackers' own copies of what is public: the pocket model, and the experts of the profile."""
+    from adversaries.ascent import start_climber
     from adversaries.experts import load_climbable
     from ig_subnet.config.settings import parse_miner_settings
     from ig_subnet.mining.generators import load_generator
@@ -212,4 +213,4 @@ def load_lab(profile: str) -> Lab:
     flags = "--subtensor.network local --neuron.device cpu --neuron.torch_threads 1"
     generator = load_generator(parse_miner_settings(flags.split()))
     gates = GateSettings.parse(content["gates"], profile)
-    return Lab(generator, load_mixture(rewarder, device="cpu"), load_climbable(rewarder), gates)
+    return Lab(generator, load_mixture(rewarder, device="cpu"), load_climbable(rewarder), gates, start_climber(profile))

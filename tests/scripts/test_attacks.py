@@ -273,6 +273,17 @@ async def test_ascent_raises_what_it_climbs(lab: Any, target: str, from_noise: b
     assert (high > low + 0.1).all()
 
 
+async def test_a_process_of_its_own_climbs_to_the_same(lab: Any, profile: Path) -> None:
+    from adversaries.ascent import Goal, climb, start_climber
+
+    images, goal = Painter().generate(CIRCLE, "", 64, 64, [1], 2), Goal("pick_score", through=True, steps=3)
+    here = await climb(lab, images, [CIRCLE], goal, 5)
+    lab.climber = start_climber(str(profile))
+    (there,) = await climb(lab, images, [CIRCLE], goal, 5)
+    assert difference(np.asarray(there), np.asarray(here[0])) < 0.1
+    lab.climber.shutdown()
+
+
 def test_the_roster_has_every_attack(lab: Any) -> None:
     from adversaries.ascent import Ascent
     from adversaries.roster import FULL, QUICK, VICTIM, attackers, honest_miners
