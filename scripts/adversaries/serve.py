@@ -34,8 +34,7 @@ async def serve(plan: dict[str, Any]) -> None:
     contestants = attackers(lab, Size(plan["sybils"], plan["every_ascent"]))
     victim = Target(plan["victim"]["hotkey"], HOST, plan["victim"]["port"])
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            serving = await stack.enter_async_context(asyncio.TaskGroup())
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as serving:
             announcing = []
             for contestant in contestants:
                 for name in contestant.names:
@@ -44,7 +43,7 @@ async def serve(plan: dict[str, Any]) -> None:
                     if isinstance(adversary, Middleman):
                         adversary = await stack.enter_async_context(Forwarding(wallet, victim))
                     axon = axon_of(wallet, adversary)
-                    serving.create_task(axon.serve())
+                    serving.create_task(axon.serve())  # the group ends, and waits for all of these, before the stack
                     await axon.started.wait()
                     announcing.append(announce(plan["endpoint"], wallet, axon.port))
             await asyncio.gather(*announcing)  # a block takes a second, and holds all of them
