@@ -21,6 +21,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -141,13 +142,31 @@ def score_set(mixture: Mixture, options: argparse.Namespace) -> pa.Table:
     from tqdm import tqdm
 
     from ig_subnet.studies.scoring import score_items
-    from ig_subnet.studies.sources import items_from_folders, items_from_table
+    from ig_subnet.studies.sources import items_from_set
 
-    items = items_from_folders([options.images]) if options.images.is_dir() else items_from_table(options.images)
+    items = items_from_set(options.images)
     if options.quick:
         items = items.first(SMALLEST_SET)
     with tqdm(total=items.count, desc="images", unit="image") as bar:
         return score_items(items, mixture, progress=lambda progress: bar.update(progress.seen - bar.n)).table
+
+
+def pictures_of_set(path: Path, limit: int | None = None) -> Iterator[tuple[str, Image.Image]]:
+    """Prompt and image of each row of a folder or a table, or of the first `limit`; images that cannot be read are left
+    out, with a line for each.
+    """
+    from ig_subnet.imaging import ImageError
+    from ig_subnet.studies.pictures import load_picture, open_picture
+    from ig_subnet.studies.sources import items_from_set
+
+    items = items_from_set(path)
+    for item in items if limit is None else items.first(limit):
+        try:
+            image = load_picture(open_picture(item.image))
+        except ImageError as error:
+            print(f"{item.name}: left out: {error}", file=sys.stderr)
+        else:
+            yield item.prompt, image
 
 
 def sample_of(table: pa.Table, name: str, experts: list[str]) -> Sample:

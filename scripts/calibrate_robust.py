@@ -24,7 +24,16 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibrate import HONEST_STEPS, SMALLEST_SET, CalibrationError, check_target, images_of_miners, replace_text, short
+from calibrate import (
+    HONEST_STEPS,
+    SMALLEST_SET,
+    CalibrationError,
+    check_target,
+    images_of_miners,
+    pictures_of_set,
+    replace_text,
+    short,
+)
 
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_mapping
 from ig_subnet.pocket import GUIDANCE_SCALE
@@ -131,19 +140,10 @@ def samples(options: argparse.Namespace, rewarder: Row) -> tuple[list[Sample], l
 
 def images_of_set(options: argparse.Namespace) -> Sample:
     """The images of a folder or a table; those that cannot be read are left out, with a line for each."""
-    from ig_subnet.imaging import ImageError
-    from ig_subnet.studies.pictures import load_picture, open_picture
-    from ig_subnet.studies.sources import items_from_folders, items_from_table
-
-    items = items_from_folders([options.images]) if options.images.is_dir() else items_from_table(options.images)
     sample = Sample(options.images.name, [], [])
-    for item in items.first(SMALLEST_SET) if options.quick else items:
-        try:
-            sample.images.append(load_picture(open_picture(item.image)))
-        except ImageError as error:
-            print(f"{item.name}: left out: {error}", file=sys.stderr)
-        else:
-            sample.prompts.append(item.prompt)
+    for prompt, image in pictures_of_set(options.images, SMALLEST_SET if options.quick else None):
+        sample.images.append(image)
+        sample.prompts.append(prompt)
     return sample
 
 

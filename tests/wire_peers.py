@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ig_subnet.chain.auth import KeypairSigner
-from protocol import Axon, GeneratedImage, TextToImageSynapse
+from protocol import Axon, GeneratedImage, RecordServer, TextToImageSynapse
 
 PATIENCE_SECONDS = 20.0  # for what must happen; no test measures how soon
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Axon]]
+Server = TypeVar("Server", Axon, RecordServer)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ async def raw_miner(script: Script) -> AsyncIterator[int]:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
+    """A signed server that serves, and is stopped at the end."""
+    serving = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await server.started.wait()
+        yield server
+    finally:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await server.stop()
+            await serving
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[dict[str, str], bytes]:

@@ -46,10 +46,9 @@ class PublishedFiles:
 class PublishedWeights(PublishedFiles):
     """One row: an expert's published files and the figures a reader needs to choose it.
 
-    `pixels` tells how an image becomes the
-    `image_size` that the model sees; prompts are cut after `token_limit` tokens (None: not read). `cosine` tells
-    whether the score is a cosine, which can be multiplied by the model's logit scale. `calibration` is used where the
-    configuration brings none; it is in the unit of the score without logit scale.
+    `pixels` tells how an image becomes the `image_size` that the model sees; prompts are cut after `token_limit` tokens
+    (None: not read). `cosine` tells whether the score is a cosine, which can be multiplied by the model's logit scale.
+    `calibration` is used where the configuration brings none; it is in the unit of the score without logit scale.
     """
 
     seed_name: str

@@ -101,6 +101,11 @@ def items_from_folders(
     )
 
 
+def items_from_set(path: Path) -> Items:
+    """A folder, as of `items_from_folders`, or a table, as of `items_from_table`. Raises `SourceError`."""
+    return items_from_folders([path]) if path.is_dir() else items_from_table(path)
+
+
 def items_from_pocket(count: int, seed: int = 0) -> Items:
     """Pictures of the pocket world, made here: of each scene a right one, one of another scene, and two spoilt ones."""
     import numpy as np

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from calibrate import CalibrationError
+from calibrate import CalibrationError, pictures_of_set
 
 from ig_subnet.validating.gates import Examined, ImageKey
 
@@ -63,14 +63,11 @@ def honest_of_pocket(prompts: int, miners: int, seed: int, device: str) -> list[
 
 
 def honest_of_set(path: Path) -> list[Honest]:
-    """The images of a folder or a table, each taken for the answer of another miner to its prompt."""
-    from ig_subnet.studies.pictures import load_picture, open_picture
-    from ig_subnet.studies.sources import items_from_folders, items_from_table
-
-    items = items_from_folders([path]) if path.is_dir() else items_from_table(path)
+    """The images of a folder or a table, each taken for the answer of another miner to its prompt; those that cannot be
+    read are left out, with a line for each."""
     by_prompt: dict[str, list[Image.Image]] = defaultdict(list)
-    for item in items:
-        by_prompt[item.prompt].append(load_picture(open_picture(item.image)))
+    for prompt, image in pictures_of_set(path):
+        by_prompt[prompt].append(image)
     if len(by_prompt) < FEWEST_PROMPTS or not any(len(images) > 1 for images in by_prompt.values()):
         raise CalibrationError(
             f"{path} has images of {len(by_prompt)} prompts; at least {FEWEST_PROMPTS} prompts, and several images of "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from bittensor.keyfiles import Keypair
-from wire_peers import PATIENCE_SECONDS, Keys, Serve, paint
+from wire_peers import Keys, Serve, paint, running
 
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
 from protocol import Axon, Dendrite, Target, TextToImageSynapse
@@ -33,20 +32,13 @@ def serve(keys: Keys) -> Serve:
     end."""
 
     @asynccontextmanager
-    async def running(handler: Any = paint, signer: KeypairSigner = keys.miner, **options: Any) -> AsyncIterator[Axon]:
+    async def serving(handler: Any = paint, signer: KeypairSigner = keys.miner, **options: Any) -> AsyncIterator[Axon]:
         options = {"host": "127.0.0.1", "port": 0, "policy": lambda hotkey: None, **options}
         axon = Axon(handler, signer, BtAuthVerifier(signer.hotkey), **options)
-        serving = asyncio.create_task(axon.serve())
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await axon.started.wait()
+        async with running(axon):
             yield axon
-        finally:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await axon.stop()
-                await serving
 
-    return running
+    return serving
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bittensor import http_auth
 from pydantic import ValidationError
-from wire_peers import PATIENCE_SECONDS, Keys, Serve, paint, raw_miner, read_request, say
+from wire_peers import PATIENCE_SECONDS, Keys, Serve, paint, raw_miner, read_request, running, say
 
 from ig_subnet.chain.auth import BtAuthVerifier
 from protocol import (
@@ -83,15 +83,8 @@ async def serving(keys: Keys, handler: Any = tell, **options: Any) -> AsyncItera
     """A running record server of the validator."""
     options = {"host": "127.0.0.1", "port": 0, "policy": lambda hotkey: None, **options}
     server = RecordServer(handler, keys.validator, BtAuthVerifier(keys.validator.hotkey), **options)
-    running = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await server.started.wait()
+    async with running(server):
         yield server
-    finally:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await server.stop()
-            await running
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from bittensor.keyfiles import Keypair
 from recorded_validator import ALICE, BOB, CAROL, VALIDATOR, metagraph, record_rounds
-from wire_peers import PATIENCE_SECONDS
+from wire_peers import running
 
 from ig_subnet.chain import AxonServed, create_wallet, load_wallet, open_chain
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
@@ -57,15 +57,8 @@ async def serving(folder: Path) -> AsyncIterator[RecordServer]:
         server = RecordServer(
             service, signer, BtAuthVerifier(signer.hotkey), host="127.0.0.1", port=0, policy=service.refuse
         )
-        running = asyncio.create_task(server.serve())
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await server.started.wait()
+        async with running(server):
             yield server
-        finally:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await server.stop()
-                await running
 
 
 async def test_a_record_by_address(

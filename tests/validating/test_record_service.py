@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from bittensor.keyfiles import Keypair
 from recorded_validator import ALICE, BOB, CAROL, VALIDATOR, metagraph, record_rounds
-from wire_peers import PATIENCE_SECONDS
+from wire_peers import running
 
 from ig_subnet.chain import AxonEndpoint, AxonServed, MetagraphSnapshot, ServeTooEarly, ServeUnreachable
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
@@ -53,15 +52,8 @@ async def serving(
         server = RecordServer(
             service, signer, BtAuthVerifier(signer.hotkey), host="127.0.0.1", port=0, policy=service.refuse
         )
-        running = asyncio.create_task(server.serve())
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await server.started.wait()
+        async with running(server):
             yield server
-        finally:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await server.stop()
-                await running
 
 
 @asynccontextmanager
