@@ -67,6 +67,7 @@ setup(
         "MarkupSafe>=2.1,<4",
         "matplotlib>=3.9,<4",
         "scikit-learn>=1.5,<2",
+        "scipy>=1.13,<2",
         "tqdm>=4.66,<5",
     ],
     extras_require={
