@@ -27,7 +27,14 @@ MAY_IMPORT = {
         "ig_subnet.prompts",
         "ig_subnet.rewards",
     },
-    "ig_subnet.studies": {"ig_subnet.imaging", "ig_subnet.pocket", "ig_subnet.rewards"},
+    "ig_subnet.studies": {
+        "ig_subnet.config",
+        "ig_subnet.imaging",
+        "ig_subnet.mining",  # the pipelines that make a study's images
+        "ig_subnet.pocket",
+        "ig_subnet.prompts",
+        "ig_subnet.rewards",
+    },
     "ig_subnet.reporting": {
         "protocol",  # the record of a miner, to show it
         "ig_subnet",

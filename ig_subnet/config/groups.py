@@ -72,6 +72,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 UserPath = Annotated[Path, AfterValidator(_user_path)]
 Hotkey = Annotated[str, AfterValidator(_hotkey)]
 Device = Annotated[str, AfterValidator(_device)]
+Scheduler = Literal["ddim", "ddpm", "pndm", "lms", "euler", "euler_a", "heun", "dpm++", "unipc"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]  # auto: float32 on a CPU, float16 on CUDA
+Offload = Literal["none", "model", "sequential"]
 
 
 class Group(BaseModel):

@@ -16,11 +16,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ig_subnet.config.groups import (
     Device,
+    Dtype,
     Group,
     Hotkey,
     LoggingSettings,
     MinerAxonSettings,
+    Offload,
     PlainName,
+    Scheduler,
     SubtensorSettings,
     UserPath,
     ValidatorAxonSettings,
@@ -160,13 +163,11 @@ class GeneratorSettings(Group):
     guidance_scale: float | None = Field(
         default=None, ge=0, le=100, description="guidance scale; unset, the model's own"
     )
-    scheduler: Literal["ddim", "ddpm", "pndm", "lms", "euler", "euler_a", "heun", "dpm++", "unipc"] | None = Field(
-        default=None, description="sampler; unset, the model's own"
-    )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+    scheduler: Scheduler | None = Field(default=None, description="sampler; unset, the model's own")
+    dtype: Dtype = Field(
         default="auto", description="number format on the device; auto is float32 on a CPU and float16 on CUDA"
     )
-    offload: Literal["none", "model", "sequential"] = Field(
+    offload: Offload = Field(
         default="none",
         description="keep parts of a large model in main memory: whole models, or layer by layer (CUDA only)",
     )

@@ -1,6 +1,7 @@
 """What can stop a study. One bad image never does: it becomes a row with its error.
 
 StudyError
+├── SettingsError  a study of models cannot be what its settings say
 ├── SourceError    images or prompts cannot be read: no such table, column, folder or dataset
 └── ResultsError   results cannot be read, written or continued
 
@@ -12,6 +13,10 @@ from __future__ import annotations
 
 class StudyError(Exception):
     """Base of all errors of this package."""
+
+
+class SettingsError(StudyError):
+    """A study of models: no such study, or a model, topic or count that cannot be."""
 
 
 class SourceError(StudyError):

@@ -55,7 +55,7 @@ def write_results(
     }
     if suffix is None:
         check_suffix(path)
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         writers[suffix or path.suffix.lower()](partial)
 
 
@@ -146,7 +146,7 @@ class Journal:
         self._saved_at = time.monotonic()
         self._next = 0
         if self._folder is not None:
-            self._lock = _lock(self._folder)
+            self._lock = lock_folder(self._folder)
             try:
                 self._open(self._folder)
             except BaseException:
@@ -187,7 +187,7 @@ class Journal:
         if self._pending:
             part = pa.concat_tables(self._pending)
             if self._folder is not None:
-                with _replacing(self._folder / f"part-{self._next:06d}.parquet") as partial:
+                with replacing(self._folder / f"part-{self._next:06d}.parquet") as partial:
                     pyarrow.parquet.write_table(part, partial, compression="zstd")
             self._next += 1
             self._parts.append(part)
@@ -229,7 +229,7 @@ class Journal:
                 part = pyarrow.parquet.read_table(path)
             except (OSError, ValueError) as error:
                 raise ResultsError(f"{path} cannot be read ({error}): delete it, or score anew with --fresh") from error
-            if different := _differences(self._settings, scored_with(part)):
+            if different := differences(self._settings, scored_with(part)):
                 raise ResultsError(
                     f"{folder} holds scores made with another {different}: name another output, or score anew "
                     "with --fresh"
@@ -243,7 +243,8 @@ def canonical(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)
 
 
-def _differences(wanted: Settings, found: Settings) -> str:
+def differences(wanted: Settings, found: Settings) -> str:
+    """The settings that are not the same, in words, short texts with both values; empty where all are."""
     names = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
     return " and ".join(
         f"{name} ({found.get(name)!r}, now {wanted.get(name)!r})"
@@ -253,7 +254,11 @@ def _differences(wanted: Settings, found: Settings) -> str:
     )
 
 
-def _lock(folder: Path) -> IO[bytes]:
+def lock_folder(folder: Path) -> IO[bytes]:
+    """Makes the folder and keeps other runs out of it until the file is closed, by this process or by its end.
+
+    Raises `ResultsError` where another run is in it, or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("wb")
@@ -268,8 +273,8 @@ def _lock(folder: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` at the end, on disk before it does."""
+def replacing(path: Path) -> Iterator[Path]:
+    """With `with`: a path to write to that becomes `path` at the end, on disk before it does."""
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
