@@ -7,7 +7,7 @@ import asyncio
 import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import aiohttp
@@ -65,12 +65,14 @@ class SignedClient(ABC):
         limits = self._limits
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=limits.reuse_seconds)
         # aiohttp has no setting for this; tests/protocol/test_hostile_responses.py would notice if it had no effect.
-        handler: Any = functools.partial(_OneResponseHandler, loop=asyncio.get_running_loop())
+        handler: Any = functools.partial(
+            _OneResponseHandler, loop=asyncio.get_running_loop(), max_head_bytes=limits.max_response_header_bytes
+        )
         connector._factory = handler
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_seconds),
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
             trust_env=False,
             auto_decompress=False,
             skip_auto_headers=("User-Agent",),
@@ -149,7 +151,7 @@ class SignedClient(ABC):
             raise Ended(QueryStatus.BAD_RESPONSE, "the response has no Content-Length")
         if status != 200 and not 400 <= status < 600:
             raise Ended(QueryStatus.BAD_RESPONSE, f"HTTP {status} is not part of the protocol")
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if any(encoding.lower() != "identity" for encoding in response.headers.getall("Content-Encoding", [])):
             raise Ended(QueryStatus.BAD_RESPONSE, "the response has a content encoding")
         signatures = response.headers.getall(HEADER_RESPONSE_SIGNATURE, [])
         if not signatures and status != 200:
@@ -202,26 +204,66 @@ def _explain(status: int, body: bytes, *, signed: bool) -> Ended:
     return Ended(QueryStatus.REFUSED if status < 500 else QueryStatus.FAILED, detail)
 
 
-class _OneResponseHandler(ResponseHandler):
-    """Lets one final response with a Content-Length through, and parses few bytes before it looks whether to go on.
+class _NoCookies(aiohttp.DummyCookieJar):
+    """aiohttp's own keeps none either, but parses them first, before anybody has looked at the signature."""
 
-    aiohttp would skip interim (1xx) responses, for which nothing we send asks, without ever yielding to the event loop;
-    and tiny chunks, or responses after the first, cost a thousand times what the same bytes of a body cost.
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: Any) -> None:
+        pass
+
+
+class _OneResponseHandler(ResponseHandler):
+    """Lets one final response with a Content-Length and a short head through, and parses few bytes before it looks
+    whether to go on.
+
+    aiohttp bounds each line of a head but not all of it, and skips interim (1xx) responses, for which nothing we send
+    asks, without ever yielding to the event loop; tiny chunks, or responses after the first, cost a thousand times what
+    the same bytes of a body cost.
     """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, max_head_bytes: int) -> None:
+        super().__init__(loop)
+        self._max_head_bytes = max_head_bytes
+        self._head_bytes: int | None = None  # received of a head that is not complete; None outside of one
+
+    def set_response_params(self, **options: Any) -> None:
+        self._head_bytes = 0
+        super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= _PARSED_AT_ONCE:
-            super().data_received(data)
+            self._parse(data)
             return
         for start in range(0, len(data), _PARSED_AT_ONCE):
             if self.transport is None:
                 return
-            super().data_received(data[start : start + _PARSED_AT_ONCE])
+            self._parse(data[start : start + _PARSED_AT_ONCE])
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         message = data[0]
-        if message.code >= 200 and not message.chunked and not len(self):
+        if message.code < 200 or message.chunked or len(self):
+            self._refuse("interim, chunked or more than one")
+        elif sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > self._max_head_bytes:
+            self._refuse("a head that is too long")
+        else:
+            self._head_bytes = None
             super().feed_data(data, size)
-        elif self.transport is not None:
+
+    def close(self) -> None:
+        """At once: a peer that reads nothing would hold the connection for as long as some of the request is unsent."""
+        self.abort()
+
+    def _parse(self, data: bytes) -> None:
+        transport = self.transport
+        super().data_received(data)
+        if self._head_bytes is not None:
+            # The parser keeps what it has of an unfinished head to itself, so what goes in is counted.
+            self._head_bytes += len(data)
+            if self._head_bytes > self._max_head_bytes:
+                self._refuse("a head that does not end")
+        if transport is not None and transport.is_closing():
+            transport.abort()  # the parser only closed it, see `close`
+
+    def _refuse(self, what: str) -> None:
+        if self.transport is not None:
             self.abort()
-            self.set_exception(HttpProcessingError(message="interim, chunked or more than one"))
+            self.set_exception(HttpProcessingError(message=what))

@@ -14,10 +14,10 @@ class Limits:
     # --- a request, as the axon accepts it --------------------------------------------------------------------------
     max_request_bytes: int = 32 * 1024
     """Body of a request. Two prompts of 1,024 characters, each escaped as a surrogate pair (12 bytes), take 24 KiB."""
-    max_header_bytes: int = 8 * 1024
-    """Request line and headers together. A btauth/1 request from aiohttp takes about 600 bytes."""
-    max_header_count: int = 32
-    """Header lines of a request. A btauth/1 request from aiohttp has 11."""
+    max_header_bytes: int = 16 * 1024
+    """Request line and headers together. A btauth/1 request from aiohttp takes about 600 bytes; proxies add to it."""
+    max_header_count: int = 100
+    """Header fields of a request. A btauth/1 request from aiohttp has 11."""
     header_seconds: float = 5.0
     """From the connection (or the previous reply's end plus idling) to the end of the headers."""
     body_seconds: float = 5.0
@@ -27,13 +27,21 @@ class Limits:
     write_seconds: float = 60.0
     """How long a caller may take to read a finished reply before the connection is dropped with what is unread."""
     max_connections: int = 512
-    """Open connections of one axon. A subnet has at most 64 validators."""
+    """Open connections of one axon. A subnet has at most 64 validators. At the limit the connection that has been
+    longest without a complete request gives way to a newcomer."""
     max_connections_per_address: int = 64
     """Open connections from one IP address: one host cannot take all of them. Validators behind one NAT still fit."""
-    address_seconds: float = 0.0
-    """Between two requests from one IP address in the long run; 0 sets no limit. What is above it is not even read."""
-    address_at_once: int = 1
-    """Requests from one IP address that need not wait for that."""
+    address_seconds: float = 0.02
+    """Between two requests from one IP address in the long run; 0 sets no limit. What is above it is not even read.
+    Fifty a second take 2% of a core to refuse; a validator asks a miner a few times a minute."""
+    address_at_once: int = 256
+    """Requests from one IP address that need not wait for that: several validators behind one, with all prompts of a
+    round at once."""
+    caller_seconds: float = 0.1
+    """Between two authentic requests of one hotkey in the long run; 0 sets no limit. What is above it is answered with
+    "busy" and not looked at."""
+    caller_at_once: int = 128
+    """Authentic requests of one hotkey that need not wait for that; a round has 64 prompts for a miner at most."""
 
     # --- the work, as the axon admits it ----------------------------------------------------------------------------
     max_running: int = 4
@@ -46,9 +54,9 @@ class Limits:
     """How long `Axon.stop` lets running handlers finish before it cancels them."""
 
     # --- a response, as the dendrite accepts it ---------------------------------------------------------------------
-    max_response_header_bytes: int = 8 * 1024
-    """Status line and each header line of a response."""
-    max_response_header_count: int = 32
+    max_response_header_bytes: int = 16 * 1024
+    """All header lines of a response together, and its status line."""
+    max_response_header_count: int = 100
     """Header lines of a response. An axon sends four."""
     max_manifest_bytes: int = 16 * 1024
     """The JSON manifest. Sixteen images of about 300 bytes each take 5 KiB."""

@@ -132,6 +132,10 @@ RESPONSES: dict[str, tuple[Say, QueryStatus]] = {
         lambda m: m.answer(gzip.compress(m.images), extra=b"Content-Encoding: gzip\r\n"),
         QueryStatus.BAD_RESPONSE,
     ),
+    "identity, then gzip": (
+        lambda m: m.answer(extra=b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"),
+        QueryStatus.BAD_RESPONSE,
+    ),
     "deflate, truly not": (lambda m: m.answer(extra=b"Content-Encoding: deflate\r\n"), QueryStatus.BAD_RESPONSE),
     "compressed transfer": (
         lambda m: m.answer(extra=b"Transfer-Encoding: gzip, chunked\r\n"),
@@ -140,8 +144,12 @@ RESPONSES: dict[str, tuple[Say, QueryStatus]] = {
     "announces a terabyte": (lambda m: m.answer(length=10**12), QueryStatus.TOO_LARGE),
     "a large error": (lambda m: m.answer(bytes(5000), status=500), QueryStatus.TOO_LARGE),
     "a large unsigned error": (lambda m: m.answer(bytes(5000), status=401, signature=""), QueryStatus.TOO_LARGE),
-    "33 headers": (lambda m: m.answer(extra=b"A: b\r\n" * 33), QueryStatus.BAD_RESPONSE),
-    "one long header": (lambda m: m.answer(extra=b"A: " + b"b" * 9000 + b"\r\n"), QueryStatus.BAD_RESPONSE),
+    "98 headers more": (lambda m: m.answer(extra=b"A: b\r\n" * 98), QueryStatus.ANSWERED),
+    "101 headers": (lambda m: m.answer(extra=b"A: b\r\n" * 99), QueryStatus.BAD_RESPONSE),
+    "one header of 16,000": (lambda m: m.answer(extra=b"A: " + b"b" * 16_000 + b"\r\n"), QueryStatus.ANSWERED),
+    "one header of 17,000": (lambda m: m.answer(extra=b"A: " + b"b" * 17_000 + b"\r\n"), QueryStatus.BAD_RESPONSE),
+    "17 headers of 1,000": (lambda m: m.answer(extra=b"A: %s\r\n" % (b"b" * 1000) * 17), QueryStatus.BAD_RESPONSE),
+    "a long reason": (lambda m: m.answer().replace(b"200 X", b"200 " + b"X" * 17_000), QueryStatus.BAD_RESPONSE),
     "a header of 4 MB": (lambda m: m.answer(extra=b"A: " + b"b" * 4_000_000), QueryStatus.BAD_RESPONSE),
     # Broken off.
     "nothing": (lambda m: b"", QueryStatus.UNREACHABLE),
