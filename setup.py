@@ -28,9 +28,10 @@ setup(
         "ig_subnet.reporting": ["templates/*"],
     },
     install_requires=[
-        # The chain and the wire. The SDK is pinned: a later 11.3.x changes a required argument of http_auth.verify.
+        # The chain and the wire. The SDK is pinned: its 11.x releases change what is public.
         "bittensor==11.3.0",
         "bittensor-core>=0.1.5,<0.2",
+        "py-sr25519-bindings>=0.2.2,<0.3",
         "websockets>=14.1,<17",
         "aiohttp>=3.12,<4",
         "fastapi>=0.115",

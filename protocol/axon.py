@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from .framing import check_answer, encode_images
 from .limits import DEFAULT_LIMITS, Limits
@@ -38,6 +38,7 @@ class Axon(SignedServer[TextToImageSynapse]):
         policy: CallerPolicy,
         priority: Callable[[str], float] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        trusted_proxies: Collection[str] = (),
     ) -> None:
         super().__init__(
             QUERY_PATH,
@@ -49,6 +50,7 @@ class Axon(SignedServer[TextToImageSynapse]):
             policy=policy,
             priority=priority,
             limits=limits,
+            trusted_proxies=trusted_proxies,
         )
         self._handler = handler
 

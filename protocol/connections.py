@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import math
 import socket
-from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import replies
 from .limits import Limits
-from .rates import RateLimit
 from .replies import ErrorReply
+from .sources import Sources, forwarded_for, source_of
 
-__all__ = ["GuardedConnection", "source_of"]
+__all__ = ["RAW_TARGET", "GuardedConnection"]
+
+RAW_TARGET = "raw_target"
+"""Key of the ASGI scope under which the request target stands, byte for byte as it was sent."""
 
 
 class _Refused(Exception):
@@ -26,49 +28,42 @@ class GuardedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 connection with caps on connections, headers and body length, and a deadline for every phase.
 
     A request needs a Content-Length (no chunked bodies: one way to say where a request ends) and is answered before the
-    next one may begin. `sources` counts the open connections by `source_of`, `rate` bounds the requests of each (None
-    does not); both are shared by all connections of one server.
+    next one may begin. `sources`, shared by all connections of one server, bounds what one address may take.
     """
 
-    def __init__(
-        self, *args: Any, limits: Limits, sources: Counter[str], rate: RateLimit | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, limits: Limits, sources: Sources, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._sources = sources
-        self._rate = rate
         self._source: str | None = None
+        self._is_proxy = False
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
         self._refusal: ErrorReply | None = None
+        self._retry_after_seconds: int | None = None
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        source = source_of(self.client[0] if self.client else "")
-        if (
-            len(self.connections) > self._limits.max_connections
-            or self._sources[source] >= self._limits.max_connections_per_address
-        ):
+        address = self.client[0] if self.client else ""
+        source, self._is_proxy = source_of(address), self._sources.is_proxy(address)
+        if not self._sources.enter(source, transport, is_proxy=self._is_proxy):
             transport.abort()
             return
         # asyncio sets this only on sockets made with an explicit protocol number, which those of our listener are not.
         # Without it a reply's body waits for the caller's delayed acknowledgement of its head: 42 ms a query.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._source = source
-        self._sources[source] += 1
         self._expect(self._limits.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)
         self._expect_read(None)
         if self._source is not None:
-            self._sources[self._source] -= 1
-            if not self._sources[self._source]:
-                del self._sources[self._source]
+            self._sources.leave(self._source, self.transport)
             self._source = None
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -85,15 +80,15 @@ class GuardedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls this when the parser stops; answers with the reason of ours if there is one."""
-        self._refuse(self._refusal or replies.MALFORMED_REQUEST)
+        self._refuse(self._refusal or replies.MALFORMED_REQUEST, self._retry_after_seconds)
 
     # --- the parser's callbacks -------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             raise _Refused("a second request before the first is answered")
-        if self._rate is not None and self._source is not None and self._rate.take(self._source):
-            self._stop(replies.TOO_MANY_REQUESTS)
+        if self._source is not None and not self._is_proxy:
+            self._bound(self._source)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -113,12 +108,20 @@ class GuardedConnection(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._limits.max_header_bytes:
             self._stop(replies.HEADERS_TOO_LARGE)
+        if self._is_proxy:
+            address = forwarded_for(self.headers)
+            self._bound(source_of(address) if address is not None else self._source or "")
+        # One way to ask: an HTTP/1.0 or a hostless request would mean something else to whatever stands in between.
+        if self.parser.get_http_version() != "1.1" or [name for name, _ in self.headers].count(b"host") != 1:
+            self._stop(replies.MALFORMED_REQUEST)
+        self.scope[RAW_TARGET] = self.url  # type: ignore[typeddict-unknown-key]
         self._in_head = False
         self._expect(self._limits.body_seconds)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self._sources.spoke(self.transport)
         self._in_head = True
         self._head_bytes = 0
         self._expect(None)
@@ -166,22 +169,17 @@ class GuardedConnection(HttpToolsProtocol):
         self._deadline = None
         self._refuse(replies.REQUEST_TIMEOUT)
 
+    def _bound(self, source: str) -> None:
+        """Count a request; stops one of a source that asks too often."""
+        if wait := self._sources.wait_seconds(source):
+            self._retry_after_seconds = math.ceil(wait)
+            self._stop(replies.TOO_MANY_REQUESTS)
+
     def _stop(self, reply: ErrorReply) -> None:
         self._refusal = reply
         raise _Refused(reply.code)
 
-    def _refuse(self, reply: ErrorReply) -> None:
+    def _refuse(self, reply: ErrorReply, retry_after_seconds: int | None = None) -> None:
         if not self.transport.is_closing():
-            self.transport.write(reply.raw())
+            self.transport.write(reply.raw(retry_after_seconds))
             self.transport.close()
-
-
-def source_of(address: str) -> str:
-    """Who is behind an address, for counting: an IPv4 address itself, an IPv6 address' /64 (one customer's)."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

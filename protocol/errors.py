@@ -72,4 +72,5 @@ class Refusal(StrEnum):
 
     NOT_REGISTERED = "not_registered"
     NO_PERMIT = "no_permit"
+    TOO_LITTLE_STAKE = "too_little_stake"
     BLACKLISTED = "blacklisted"

@@ -1,9 +1,9 @@
 """A signed HTTP server that does no work for a stranger: what a miner's axon and a validator's records share.
 
 A request passes, in this order, the connection's caps (`protocol.connections`), the shape of its headers, the caller
-policy, the complete body, the signature, the synapse's bounds and the queue; only then is an answer made. Everything
-before the signature is cheap: the dearest step for someone who only knows a permitted hotkey is one verification, about
-0.1 ms, which holds the GIL anyway and so stays on the event loop.
+policy, the complete body, the signature, the hotkey's own rate, the synapse's bounds and the queue; only then is an
+answer made. Everything before the signature is cheap: the dearest step for someone who only knows a permitted hotkey is
+one verification, about 0.1 ms, which holds the GIL anyway and so stays on the event loop.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import hashlib
 import math
 import socket
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -28,12 +27,13 @@ from starlette.requests import ClientDisconnect
 
 from . import replies
 from .admission import Admission
-from .connections import GuardedConnection
+from .connections import RAW_TARGET, GuardedConnection
 from .errors import AuthenticationError, Busy, FramingError, ListenError, Refusal, Unsupported
 from .limits import Limits
 from .rates import RateLimit
 from .replies import ErrorReply
 from .signing import HEADER_RESPONSE_SIGNATURE, Signer, VerifiedRequest, Verifier, parse_auth_headers
+from .sources import Sources
 
 __all__ = ["CallerPolicy", "SignedServer"]
 
@@ -87,6 +87,8 @@ class SignedServer(ABC, Generic[Synapse]):
         policy: see `CallerPolicy`.
         priority: a number for a proven hotkey; waiting requests of a higher one run first. Equal for all if None.
         limits: what is accepted.
+        trusted_proxies: IP addresses of the operator's own proxies. A request from one counts as that of the address
+            which the proxy added last to X-Forwarded-For, and a proxy may have as many connections as there are.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class SignedServer(ABC, Generic[Synapse]):
         policy: CallerPolicy,
         priority: Callable[[str], float] | None,
         limits: Limits,
+        trusted_proxies: Collection[str] = (),
     ) -> None:
         self.started = asyncio.Event()
         """Set once connections are accepted."""
@@ -114,7 +117,9 @@ class SignedServer(ABC, Generic[Synapse]):
         self._policy = policy
         self._priority = priority
         self._limits = limits
+        self._trusted_proxies = trusted_proxies
         self._admission = Admission(limits)
+        self._callers = RateLimit(limits.caller_seconds, limits.caller_at_once) if limits.caller_seconds else None
         self._server: _Server | None = None
         self._stop_requested = False
         self._stopped = asyncio.Event()
@@ -183,8 +188,8 @@ class SignedServer(ABC, Generic[Synapse]):
         app.add_exception_handler(404, _not_found)
         app.add_exception_handler(405, _method_not_allowed)
         limits = self._limits
-        rate = RateLimit(limits.address_seconds, limits.address_at_once) if limits.address_seconds else None
-        connection = functools.partial(GuardedConnection, limits=limits, sources=Counter(), rate=rate)
+        sources = Sources(limits, self._trusted_proxies)
+        connection = functools.partial(GuardedConnection, limits=limits, sources=sources)
         return uvicorn.Config(
             app,
             http=connection,  # type: ignore[arg-type]  # a partial of the class is as good as a class
@@ -228,8 +233,8 @@ class SignedServer(ABC, Generic[Synapse]):
 
     async def _authenticate(self, request: Request) -> tuple[bytes, VerifiedRequest]:
         """The body and its proven sender. Raises `_Refused`, or ClientDisconnect if the body never completes."""
-        if request.scope["raw_path"] != self._path.encode() or request.scope["query_string"]:
-            raise _Refused(replies.NOT_FOUND)  # the signature covers the path as sent; there is one way to send it
+        if request.scope[RAW_TARGET] != self._path.encode():
+            raise _Refused(replies.NOT_FOUND)  # the signature covers the target as sent; there is one way to send it
         try:
             claimed = parse_auth_headers(request.headers.raw)
         except AuthenticationError as error:
@@ -242,7 +247,9 @@ class SignedServer(ABC, Generic[Synapse]):
             raise _Refused(replies.UNSUPPORTED_MEDIA_TYPE)
         body = await request.body()  # its length and time are bounded by the connection
         try:
-            verified = self._verifier.verify_request(method="POST", path=self._path, body=body, headers=claimed.values)
+            verified = await self._verifier.verify_request(
+                method="POST", path=self._path, body=body, headers=claimed.values
+            )
         except AuthenticationError as error:
             logger.debug("{}: refused {}: {}", self._path, claimed.hotkey, error)
             raise _Refused(replies.AUTHENTICATION_FAILED) from None
@@ -250,6 +257,8 @@ class SignedServer(ABC, Generic[Synapse]):
 
     async def _answer(self, request: Request, body: bytes, caller: str, arrived: float) -> _Answer:
         """The answer to an authenticated request. Raises `_Refused` or `_CallerGone`."""
+        if self._callers is not None and (wait := self._callers.take(caller)):
+            raise _Refused(replies.BUSY, math.ceil(wait))
         try:
             synapse = self._parse(body)
         except ValidationError as error:

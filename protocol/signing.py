@@ -78,7 +78,9 @@ class VerifiedRequest:
 class Verifier(Protocol):
     """Checks what others signed."""
 
-    def verify_request(self, *, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> VerifiedRequest:
+    async def verify_request(
+        self, *, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> VerifiedRequest:
         """The authenticated caller of a request; a nonce is accepted once. Raises `AuthenticationError`."""
         ...
 
@@ -92,6 +94,8 @@ class AuthHeaders:
     """btauth/1 headers of the right shape. Nothing in them is proven yet."""
 
     hotkey: str
+    receiver: str
+    nonce: int
     signature: bytes
     values: Mapping[str, str]
     """The headers by their canonical names, as `Verifier.verify_request` takes them."""
@@ -129,7 +133,7 @@ def parse_auth_headers(headers: Iterable[tuple[bytes, bytes]]) -> AuthHeaders:
         raise AuthenticationError(f"{HEADER_NONCE} must be 1 to 19 decimal digits")
     if (signature := parse_signature(values[HEADER_SIGNATURE])) is None:
         raise AuthenticationError(f"{HEADER_SIGNATURE} must be 0x and 128 lowercase hexadecimal digits")
-    return AuthHeaders(values[HEADER_HOTKEY], signature, values)
+    return AuthHeaders(values[HEADER_HOTKEY], values[HEADER_RECEIVER], int(values[HEADER_NONCE]), signature, values)
 
 
 def is_hotkey(text: str) -> bool:

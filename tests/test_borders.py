@@ -57,7 +57,12 @@ MAY_IMPORT = {
     },
 }
 # Third-party packages that only some rooms may touch.
-ONLY_IN = {"bittensor": {"ig_subnet.chain"}, "bittensor_core": {"ig_subnet.localnet"}, "wandb": {"ig_subnet.reporting"}}
+ONLY_IN = {
+    "bittensor": {"ig_subnet.chain"},
+    "bittensor_core": {"ig_subnet.localnet"},
+    "sr25519": {"ig_subnet.chain"},
+    "wandb": {"ig_subnet.reporting"},
+}
 
 
 def test_rooms_import_only_what_the_map_allows() -> None:

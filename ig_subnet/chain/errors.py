@@ -9,6 +9,7 @@ ChainError
 ├── InvalidWeights       the caller's weights are not weights: NaN, negative, all zero, a uid out of range
 ├── InvalidCommitment    the caller's bytes are no commitment: none at all, or more than the chain takes
 ├── CallRefused          the chain refused a registration or a stake
+├── NonceStoreUnusable   the file for accepted nonces cannot be opened or is something else
 └── WalletError          a key cannot be used
     ├── KeyFileMissing   a key file does not exist
     ├── KeyFileExists    a key file would be overwritten
@@ -85,6 +86,17 @@ class CallRefused(ChainError):
     def __init__(self, what: str, code: str, reason: str) -> None:
         super().__init__(f"{what} was refused ({code}): {reason}")
         self.code = code
+
+
+class NonceStoreUnusable(ChainError):
+    """The file in which processes share what they accepted cannot be used; without it requests could be replayed."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(
+            f"the nonce store {file} cannot be used: {reason}; give --axon.nonce_store a file of its own in a folder "
+            "on a local disk that this process may write to"
+        )
+        self.file = file
 
 
 class WalletError(ChainError):

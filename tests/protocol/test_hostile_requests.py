@@ -13,8 +13,8 @@ import pytest
 from wire_peers import PATIENCE_SECONDS, Keys, Serve, read_to_the_end, say
 
 from protocol import Axon, Dendrite, GeneratedImage, Limits, QueryStatus, Target, TextToImageSynapse
-from protocol.connections import source_of
 from protocol.signing import HEADER_RESPONSE_SIGNATURE
+from protocol.sources import source_of
 
 PATH = b"/v1/text-to-image"
 IMPATIENT = Limits(header_seconds=0.6, body_seconds=0.6, idle_seconds=1, write_seconds=0.6)
@@ -92,8 +92,8 @@ REQUESTS: dict[str, tuple[Attack, tuple[int, str, bool]]] = {
     ),
     "expectation": (lambda c: c.request(replace={"Expect": "100-continue"}), (400, "malformed_request", False)),
     # Sizes.
-    "33 headers": (lambda c: c.request(extra=b"A: b\r\n" * 33), (431, "headers_too_large", False)),
-    "one long header": (lambda c: c.request(extra=b"A: " + b"b" * 9000 + b"\r\n"), (431, "headers_too_large", False)),
+    "101 headers": (lambda c: c.request(extra=b"A: b\r\n" * 101), (431, "headers_too_large", False)),
+    "one long header": (lambda c: c.request(extra=b"A: " + b"b" * 17_000 + b"\r\n"), (431, "headers_too_large", False)),
     "body too long": (lambda c: c.request(b"x" * 32_769), (413, "request_too_large", False)),
     "length of 10 digits": (
         lambda c: c.request(replace={"Content-Length": "9" * 10}),
@@ -326,22 +326,118 @@ async def until(condition: Callable[[], bool]) -> None:
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "limits", [Limits(max_connections=5), Limits(max_connections_per_address=5)], ids=["in all", "per address"]
-)
-async def test_connections_are_capped(
-    limits: Limits, serve: Serve, dendrite: Dendrite, keys: Keys, synapse: TextToImageSynapse
+async def test_connections_from_one_address_are_capped(
+    serve: Serve, dendrite: Dendrite, keys: Keys, synapse: TextToImageSynapse
 ) -> None:
-    target = Target(keys.miner.hotkey, "127.0.0.1", 0)
-    async with serve(limits=limits) as axon:
+    async with serve(limits=Limits(max_connections_per_address=5)) as axon:
         target = Target(keys.miner.hotkey, "127.0.0.1", axon.port)
         crowd = [await asyncio.open_connection("127.0.0.1", axon.port) for _ in range(5)]
         await until(lambda: len(connections(axon)) == 5)
         assert (await dendrite.query(target, synapse)).status is QueryStatus.UNREACHABLE
+        assert verdict(await say_from("127.0.0.2", axon.port, Caller(keys, synapse).request())) == (200, "", True)
         for _, writer in crowd:
             writer.transport.abort()
         await until(lambda: not connections(axon))
         assert (await dendrite.query(target, synapse)).status is QueryStatus.ANSWERED
+
+
+async def test_a_crowd_that_says_nothing_keeps_nobody_out(
+    serve: Serve, dendrite: Dendrite, keys: Keys, synapse: TextToImageSynapse
+) -> None:
+    """Who has been silent longest gives way to a newcomer; who was answered keeps its connection."""
+    async with serve(limits=Limits(max_connections=5)) as axon:
+        target = Target(keys.miner.hotkey, "127.0.0.1", axon.port)
+        assert (await dendrite.query(target, synapse)).status is QueryStatus.ANSWERED
+        (kept,) = connections(axon)
+        crowd = [await asyncio.open_connection("127.0.0.1", axon.port) for _ in range(6)]
+        await until(
+            lambda: [reader.at_eof() or reader.exception() is not None for reader, _ in crowd][:2] == [True] * 2
+        )
+        assert len(connections(axon)) == 5
+        assert kept in connections(axon)
+        assert verdict(await say(axon.port, Caller(keys, synapse).request())) == (200, "", True)
+        assert (await dendrite.query(target, synapse)).status is QueryStatus.ANSWERED
+        for _, writer in crowd:
+            writer.transport.abort()
+
+
+async def test_a_server_full_of_callers_that_were_answered_takes_no_more(
+    serve: Serve, keys: Keys, synapse: TextToImageSynapse
+) -> None:
+    async with serve(limits=Limits(max_connections=1)) as axon:
+        reader, writer = await asyncio.open_connection("127.0.0.1", axon.port)
+        writer.write(Caller(keys, synapse).request(replace={"Connection": "keep-alive"}))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await reader.readuntil(b"8")  # the last image's only byte
+        assert await say(axon.port, Caller(keys, synapse).request()) == b""
+        writer.transport.abort()
+
+
+async def say_from(address: str, port: int, request: bytes) -> bytes:
+    """The answer to a request that comes from this address."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    try:
+        writer.write(request)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await read_to_the_end(reader)
+    finally:
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def test_requests_from_one_address_are_bounded(serve: Serve, keys: Keys, synapse: TextToImageSynapse) -> None:
+    """Whoever sends them and whatever they are; the answer says when to come back."""
+    caller = Caller(keys, synapse)
+    async with serve(limits=Limits(address_seconds=3600, address_at_once=2)) as axon:
+        assert verdict(await say(axon.port, caller.request())) == (200, "", True)
+        assert verdict(await say(axon.port, b"GET / HTTP/1.1\r\nHost: m\r\n\r\n")) == (404, "not_found", False)
+        answer = await say(axon.port, caller.request())
+        assert verdict(answer) == (429, "too_many_requests", False)
+        told = re.search(rb"retry-after: (\d+)\r\n", answer)
+        assert told is not None
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["retry_after_seconds"] == int(told[1])
+        assert 3500 < int(told[1]) <= 3600
+        assert verdict(await say_from("127.0.0.2", axon.port, caller.request())) == (200, "", True)
+
+
+async def test_requests_of_one_hotkey_are_bounded(serve: Serve, keys: Keys, synapse: TextToImageSynapse) -> None:
+    """Wherever they come from, and only those that it signed; the answer is signed, the header says the same."""
+    caller = Caller(keys, synapse)
+    forged = {"X-Bittensor-Signature": "0x" + "00" * 64}
+    async with serve(limits=Limits(caller_seconds=3600, caller_at_once=2)) as axon:
+        for _ in range(3):
+            assert verdict(await say(axon.port, caller.request(replace=dict(forged))))[0] == 401
+        for _ in range(2):
+            assert verdict(await say(axon.port, caller.request())) == (200, "", True)
+        answer = await say_from("127.0.0.2", axon.port, caller.request())
+        assert verdict(answer) == (503, "busy", True)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"retry-after: %d" % json.loads(body)["retry_after_seconds"] in head.lower()
+
+
+async def test_the_operators_proxy_says_who_is_behind_it(serve: Serve, keys: Keys, synapse: TextToImageSynapse) -> None:
+    """Only its own word, the last, counts; what it cannot say counts as its own request."""
+    caller = Caller(keys, synapse)
+
+    async def ask(forwarded: str, address: str = "127.0.0.1") -> int:
+        request = caller.request(replace={"X-Forwarded-For": forwarded})
+        return verdict(await say_from(address, axon.port, request))[0]
+
+    limits = Limits(address_seconds=3600, address_at_once=1, max_connections_per_address=1)
+    async with serve(limits=limits, trusted_proxies=["127.0.0.1"]) as axon:
+        assert [await ask("203.0.113.7"), await ask("1.1.1.1, 203.0.113.7"), await ask("203.0.113.8")] == [
+            200,
+            429,
+            200,
+        ]
+        assert [await ask("2001:db8::1"), await ask("2001:db8::2"), await ask("2001:db8:0:1::1")] == [200, 429, 200]
+        assert [await ask("unknown"), await ask("")] == [200, 429]
+        # Anybody else's word is worth nothing.
+        assert [await ask("203.0.113.1", "127.0.0.2"), await ask("203.0.113.2", "127.0.0.2")] == [200, 429]
+        idle = await asyncio.open_connection("127.0.0.1", axon.port)
+        await until(lambda: len(connections(axon)) == 1)
+        assert await ask("203.0.113.9") == 200  # a proxy may have more connections than one address
+        idle[1].transport.abort()
 
 
 async def test_replies_do_not_wait_for_acknowledgements(serve: Serve) -> None:
@@ -358,4 +454,5 @@ def test_sources_of_connections() -> None:
     assert source_of("203.0.113.7") == "203.0.113.7"
     assert source_of("2001:db8:1:2:3:4:5:6") == source_of("2001:db8:1:2::9") == "2001:db8:1:2::/64"
     assert source_of("fe80::1%eth0") == "fe80::/64"
+    assert source_of("::ffff:203.0.113.7") == "203.0.113.7"
     assert source_of("") == ""

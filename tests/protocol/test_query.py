@@ -184,10 +184,11 @@ async def test_the_policy_comes_before_any_cryptography(
     refusal: Refusal, detail: str, dendrite: Dendrite, target: Where, synapse: TextToImageSynapse, keys: Keys
 ) -> None:
     class Untouched:
-        def verify_request(self, **_: Any) -> Any:
+        async def verify_request(self, **_: Any) -> Any:
             raise AssertionError("a signature was verified")
 
-        verify = verify_request
+        def verify(self, *_: Any) -> Any:
+            raise AssertionError("a signature was verified")
 
     claimed: list[str] = []
 

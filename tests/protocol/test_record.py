@@ -313,7 +313,7 @@ async def test_requests_from_one_address_are_bounded(keys: Keys, client: RecordC
     async with serving(keys, limits=limits) as server:
         for _ in range(2):
             assert (await client.query(at(server.port), RecordSynapse())).status is QueryStatus.ANSWERED
-        assert verdict(await say(server.port, b"GET / HTTP/1.1\r\n\r\n")) == (404, "not_found", False)
+        assert verdict(await say(server.port, b"GET / HTTP/1.1\r\nHost: v\r\n\r\n")) == (404, "not_found", False)
         result = await client.query(at(server.port), RecordSynapse())
         assert (result.status, result.detail) == (QueryStatus.REFUSED, "HTTP 429 too_many_requests, unsigned")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
