@@ -210,8 +210,8 @@ def test_the_pocket_model_makes_64_pixels_by_seed(miner_settings: MakeSettings) 
         ({"model": "no-such-thing"}, "none of pocket, noise, nor an existing directory, nor a hub id"),
         ({"model": "./nowhere"}, "none of pocket"),
         ({"model": "organisation/name"}, "organisation/name cannot be loaded"),  # the hub is not reached in tests
-        ({"offload": "model"}, "--miner.offload model needs a CUDA device"),
-        ({"offload": "sequential"}, "--miner.offload sequential needs a CUDA device"),
+        ({"offload": "model"}, "offload model needs a CUDA device"),
+        ({"offload": "sequential"}, "offload sequential needs a CUDA device"),
     ],
 )
 def test_a_missing_model_is_named(
@@ -245,7 +245,7 @@ def test_a_device_that_is_not_there_is_named(tiny_pipeline: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     asked = {"subtensor": {"network": "local"}, "neuron": {"device": "cuda"}, "miner": {"model": str(tiny_pipeline)}}
-    with pytest.raises(ModelUnavailable, match=r"--neuron\.device cuda: there is no such device"):
+    with pytest.raises(ModelUnavailable, match=r"device cuda: there is no such device"):
         load_generator(MinerSettings.model_validate(asked))
 
 
