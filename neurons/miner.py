@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -76,46 +77,54 @@ async def mine(settings: MinerSettings) -> None:
 
 async def compose_and_run(settings: MinerSettings) -> None:
     """Opens everything the miner works with, cheapest to fail first, and closes all of it whatever happens."""
-    from ig_subnet.chain import load_wallet, open_chain  # these bring the SDK and a web server, which --help spares
+    # these bring the SDK and a web server, which --help spares
+    from ig_subnet.chain import coldkey_warning, load_wallet, open_chain
     from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
+    from ig_subnet.chain.nonces import NonceStore
     from ig_subnet.mining.answering import Answerer
     from ig_subnet.mining.worker import DeviceWorker
     from protocol import Axon
 
     wallet = load_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
-    signer, verifier = KeypairSigner(wallet.hotkey), BtAuthVerifier(wallet.hotkey_address)
+    signer = KeypairSigner(wallet.hotkey)
+    if not settings.subtensor.is_local and (warning := coldkey_warning(settings.wallet.name, settings.wallet.path)):
+        logger.warning("{}", warning)
     logger.info(
         "miner {} {} on subnet {} of {}", __version__, signer.hotkey, settings.netuid, settings.subtensor.target
     )
-    async with open_chain(settings.subtensor.target, settings.netuid, wallet) as chain:
+    async with AsyncExitStack() as stack:
+        nonces = stack.enter_context(closing(NonceStore(settings.axon.nonce_store)))
+        chain = await stack.enter_async_context(open_chain(settings.subtensor.target, settings.netuid, wallet))
         metagraph = await wait_for_chain(chain)
         uid = own_neuron(metagraph, signer.hotkey, settings).uid
         admission = Admission(settings.blacklist)
         admission.update(metagraph)
-        worker = DeviceWorker(
-            partial(load_generator, settings), steps=settings.miner.steps, queue_size=settings.miner.queue_size
-        )
-        async with worker:
-            axon = Axon(
-                Answerer(worker, admission.priority),
-                signer,
-                verifier,
-                host=settings.axon.ip,
-                port=settings.axon.port,
-                policy=admission.refuse,
-                priority=admission.priority,
-                # The worker keeps the queue, because it knows what work costs: every request reaches it at once.
-                limits=replace(DEFAULT_LIMITS, max_running=settings.miner.queue_size + DEFAULT_LIMITS.max_waiting),
+        worker = await stack.enter_async_context(
+            DeviceWorker(
+                partial(load_generator, settings), steps=settings.miner.steps, queue_size=settings.miner.queue_size
             )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(axon.serve(), name="axon")
-                await axon.started.wait()
-                endpoint = AxonEndpoint(settings.published_ip, settings.axon.external_port or axon.port)
-                logger.info(
-                    "uid {} makes an image with {} in {:.2f} s, and listens on {} port {}",
-                    *(uid, worker.generator.name, worker.seconds_per_image, settings.axon.ip, axon.port),
-                )
-                await follow_chain(chain, admission, Presence(signer.hotkey), endpoint, settings)
+        )
+        axon = Axon(
+            Answerer(worker, admission.priority),
+            signer,
+            BtAuthVerifier(wallet.hotkey_address, nonces=nonces),
+            host=settings.axon.ip,
+            port=settings.axon.port,
+            policy=admission.refuse,
+            priority=admission.priority,
+            # The worker keeps the queue, because it knows what work costs: every request reaches it at once.
+            limits=replace(DEFAULT_LIMITS, max_running=settings.miner.queue_size + DEFAULT_LIMITS.max_waiting),
+            trusted_proxies=settings.axon.trusted_proxy,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(axon.serve(), name="axon")
+            await axon.started.wait()
+            endpoint = AxonEndpoint(settings.published_ip, settings.axon.external_port or axon.port)
+            logger.info(
+                "uid {} makes an image with {} in {:.2f} s, and listens on {} port {}",
+                *(uid, worker.generator.name, worker.seconds_per_image, settings.axon.ip, axon.port),
+            )
+            await follow_chain(chain, admission, Presence(signer.hotkey), endpoint, settings)
 
 
 async def wait_for_chain(chain: Chain, pause_seconds: float = AWAY_SECONDS) -> MetagraphSnapshot:

@@ -88,12 +88,15 @@ async def validate(settings: ValidatorSettings) -> None:
 
 async def compose_and_run(settings: ValidatorSettings) -> None:
     """Opens everything the validator works with, cheapest to fail first, and closes all of it whatever happens."""
-    from ig_subnet.chain import load_wallet, open_chain  # these bring the SDK and aiohttp, which --help can do without
+    # these bring the SDK and aiohttp, which --help can do without
+    from ig_subnet.chain import coldkey_warning, load_wallet, open_chain
     from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
     from protocol import Dendrite, RecordServer
 
     wallet = load_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     hotkey = wallet.hotkey_address
+    if not settings.subtensor.is_local and (warning := coldkey_warning(settings.wallet.name, settings.wallet.path)):
+        logger.warning("{}", warning)
     logger.info(
         "validator {}, hotkey {}, subnet {} of {}", __version__, hotkey, settings.netuid, settings.subtensor.target
     )

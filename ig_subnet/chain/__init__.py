@@ -21,6 +21,7 @@ from ig_subnet.chain.errors import (
     KeyFileExists,
     KeyFileMissing,
     KeyFileUnusable,
+    NonceStoreUnusable,
     SubnetNotFound,
     UnknownNetwork,
     WalletError,
@@ -56,7 +57,7 @@ from ig_subnet.chain.presence import Presence
 if TYPE_CHECKING:
     from ig_subnet.chain.registration import add_stake, register
     from ig_subnet.chain.subtensor import open_chain
-    from ig_subnet.chain.wallets import Wallet, create_wallet, load_coldkey, load_wallet
+    from ig_subnet.chain.wallets import Wallet, coldkey_warning, create_wallet, load_coldkey, load_wallet
 
 __all__ = [
     "open_chain",
@@ -69,6 +70,7 @@ __all__ = [
     "Presence",
     "Wallet",
     "load_wallet",
+    "coldkey_warning",
     "load_coldkey",
     "create_wallet",
     "register",
@@ -105,6 +107,7 @@ __all__ = [
     "InvalidWeights",
     "InvalidCommitment",
     "CallRefused",
+    "NonceStoreUnusable",
     "WalletError",
     "KeyFileMissing",
     "KeyFileExists",
@@ -116,6 +119,7 @@ _SDK_MODULES = {
     "open_chain": "ig_subnet.chain.subtensor",
     "Wallet": "ig_subnet.chain.wallets",
     "load_wallet": "ig_subnet.chain.wallets",
+    "coldkey_warning": "ig_subnet.chain.wallets",
     "load_coldkey": "ig_subnet.chain.wallets",
     "create_wallet": "ig_subnet.chain.wallets",
     "register": "ig_subnet.chain.registration",

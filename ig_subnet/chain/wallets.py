@@ -15,6 +15,10 @@ from ig_subnet.chain.errors import KeyFileExists, KeyFileMissing, KeyFileUnusabl
 
 DEFAULT_PATH = Path("~/.bittensor/wallets")
 
+# How the SDK's three ways to encrypt a key file begin.
+_ENCRYPTED = (b"$NACL", b"$ANSI", b"gAAAA")
+_MARK_BYTES = 5
+
 
 @dataclass(frozen=True)
 class Wallet:
@@ -46,6 +50,25 @@ def load_wallet(name: str = "default", hotkey: str = "default", path: str | Path
         f"btcli wallet new-hotkey {where} --wallet-hotkey {hotkey}",
     )
     return Wallet(name=name, hotkey_name=hotkey, hotkey=pair, coldkey_address=coldkeypub.ss58_address)
+
+
+def coldkey_warning(name: str = "default", path: str | Path = DEFAULT_PATH) -> str | None:
+    """What to tell an operator whose coldkey this process could read, and no password protects; else None.
+
+    Of the file only the first five bytes are ever read: they say whether it is encrypted.
+    """
+    file = Path(path).expanduser() / name / "coldkey"
+    try:
+        with file.open("rb", buffering=0) as opened:
+            mark = opened.read(_MARK_BYTES)
+    except OSError:
+        return None
+    if not mark or mark in _ENCRYPTED:
+        return None
+    return (
+        f"the coldkey {file} can be read by this process and no password protects it: whoever breaks in can move its "
+        "money. A neuron needs coldkeypub.txt and the hotkey only; keep the coldkey on another machine"
+    )
 
 
 def load_coldkey(name: str, path: str | Path = DEFAULT_PATH) -> Keypair:

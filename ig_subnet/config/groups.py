@@ -156,6 +156,14 @@ class MinerAxonSettings(AxonSettings):
     """The HTTP server that validators query."""
 
     port: int = Field(default=8091, ge=0, le=65535, description="port to listen on; 0 takes any that is free")
+    nonce_store: UserPath | None = Field(
+        default=None,
+        description="file in which several processes of this hotkey share what they accepted; unset, memory",
+    )
+    trusted_proxy: tuple[IpAddress, ...] = Field(
+        default=(),
+        description="address of a proxy of one's own, whose X-Forwarded-For says who calls; may be repeated",
+    )
 
 
 class ValidatorAxonSettings(AxonSettings):

@@ -143,14 +143,18 @@ class ValidatorNeuronSettings(NeuronSettings):
 
 
 class BlacklistSettings(Group):
-    """Who may query this miner. Every rule holds on its own."""
+    """Who may query this miner; the rules are asked in this order, and the first that applies decides."""
 
-    force_validator_permit: bool = Field(default=True, description="refuse callers without a validator permit")
+    hotkeys: tuple[Hotkey, ...] = Field(default=(), description="refuse this hotkey (ss58); may be repeated")
+    allow_hotkeys: tuple[Hotkey, ...] = Field(
+        default=(), description="answer this hotkey (ss58), registered or not; may be repeated"
+    )
     allow_non_registered: bool = Field(
         default=False,
         description="answer callers that are not registered (they have no permit, so allow that as well)",
     )
-    hotkeys: tuple[Hotkey, ...] = Field(default=(), description="refuse this hotkey (ss58); may be repeated")
+    force_validator_permit: bool = Field(default=True, description="refuse callers without a validator permit")
+    min_stake: float = Field(default=0, ge=0, description="refuse callers with less stake than this (TAO)")
 
 
 class GeneratorSettings(Group):

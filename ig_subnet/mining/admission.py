@@ -27,14 +27,19 @@ class Admission:
         self._taken_at = self._clock()
 
     def refuse(self, hotkey: str) -> Refusal | None:
-        """Why the caller with this ss58 address is turned away; None lets it in. Costs two look-ups."""
-        if hotkey in self._rules.hotkeys:
+        """Why the caller with this ss58 address is turned away; None lets it in. Costs three look-ups."""
+        rules = self._rules
+        if hotkey in rules.hotkeys:
             return Refusal.BLACKLISTED
+        if hotkey in rules.allow_hotkeys:
+            return None
         neuron = self._known(hotkey)
-        if neuron is None and not self._rules.allow_non_registered:
+        if neuron is None and not rules.allow_non_registered:
             return Refusal.NOT_REGISTERED
-        if self._rules.force_validator_permit and not (neuron and neuron.validator_permit):
+        if rules.force_validator_permit and not (neuron and neuron.validator_permit):
             return Refusal.NO_PERMIT
+        if self.priority(hotkey) < rules.min_stake:
+            return Refusal.TOO_LITTLE_STAKE
         return None
 
     def priority(self, hotkey: str) -> float:

@@ -13,6 +13,7 @@ from ig_subnet.chain import (
     KeyFileMissing,
     KeyFileUnusable,
     WalletError,
+    coldkey_warning,
     create_wallet,
     load_coldkey,
     load_wallet,
@@ -101,6 +102,21 @@ def test_a_password_is_never_asked_for(tmp_path: Path) -> None:
     (tmp_path / "cold" / "hotkeys" / "hot").write_bytes(b"$NACL" + bytes(range(64)))  # the mark of an encrypted file
     with pytest.raises(KeyFileUnusable, match="protected by a password"):
         load_wallet("cold", "hot", tmp_path)
+
+
+def test_a_coldkey_that_anyone_could_use_is_warned_of(tmp_path: Path) -> None:
+    create_wallet("cold", "hot", tmp_path)
+    warning = coldkey_warning("cold", tmp_path)
+    assert warning is not None
+    assert str(tmp_path / "cold" / "coldkey") in warning
+    files = bt.Wallet("cold", "hot", str(tmp_path))
+    files.coldkey_file.set_keypair(load_coldkey("cold", tmp_path), encrypt=True, overwrite=True, password="secret")
+    assert coldkey_warning("cold", tmp_path) is None
+    for mark in (b"$ANSIBLE_VAULT;1.1", b"gAAAAABh", b""):
+        (tmp_path / "cold" / "coldkey").write_bytes(mark)
+        assert coldkey_warning("cold", tmp_path) is None
+    (tmp_path / "cold" / "coldkey").unlink()
+    assert coldkey_warning("cold", tmp_path) is None
 
 
 def test_every_error_is_a_wallet_error() -> None:

@@ -111,9 +111,12 @@ def test_every_conventional_flag_is_known() -> None:
             "--wallet.name w --wallet.hotkey h --wallet.path ~/elsewhere --axon.port 8099 --axon.ip 127.0.0.1",
             "--axon.external_ip 10.0.0.1 --axon.external_port 9000 --logging.debug --logging.trace --neuron.name n",
             "--neuron.device cpu --blacklist.allow_non_registered --no-blacklist.force_validator_permit",
-            "--miner.model noise --miner.steps 2",
+            "--blacklist.min_stake 1000 --miner.model noise --miner.steps 2",
+            "--axon.nonce_store ~/nonces.sqlite3 --axon.trusted_proxy 10.0.0.2 --axon.trusted_proxy ::1",
         )
     )
+    assert (miner.axon.nonce_store, miner.axon.trusted_proxy) == (Path.home() / "nonces.sqlite3", ("10.0.0.2", "::1"))
+    assert miner.blacklist.min_stake == 1000
     assert miner.subtensor.target == "ws://127.0.0.1:9955"
     assert miner.wallet.path == Path.home() / "elsewhere"
     assert (miner.published_ip, miner.axon.external_port) == ("10.0.0.1", 9000)

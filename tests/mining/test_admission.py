@@ -48,6 +48,20 @@ SNAPSHOT = MetagraphSnapshot(
             {"hotkeys": (VALIDATOR, STRANGER)},
             {VALIDATOR: Refusal.BLACKLISTED, MINER: Refusal.NO_PERMIT, STRANGER: Refusal.BLACKLISTED},
         ),
+        ({"allow_hotkeys": (STRANGER,), "min_stake": 1}, {MINER: Refusal.NO_PERMIT}),
+        (
+            {"allow_hotkeys": (MINER, STRANGER), "hotkeys": (STRANGER,)},
+            {STRANGER: Refusal.BLACKLISTED},
+        ),
+        ({"min_stake": 100}, {MINER: Refusal.NO_PERMIT, STRANGER: Refusal.NOT_REGISTERED}),
+        (
+            {"min_stake": 100.5, "force_validator_permit": False},
+            {
+                VALIDATOR: Refusal.TOO_LITTLE_STAKE,
+                MINER: Refusal.TOO_LITTLE_STAKE,
+                STRANGER: Refusal.NOT_REGISTERED,
+            },
+        ),
     ],
 )
 def test_policy(rules: dict[str, object], refused: dict[str, Refusal]) -> None:

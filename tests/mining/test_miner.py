@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
+from wire_peers import say
 
 from ig_subnet.chain import (
     AxonEndpoint,
@@ -41,6 +42,7 @@ from ig_subnet.mining.admission import Admission
 from ig_subnet.mining.errors import NotPublished, NotRegistered
 from neurons import miner as program
 from protocol import Dendrite, QueryStatus, Target, TextToImageSynapse
+from protocol.synapse import QUERY_PATH
 
 PATIENCE_SECONDS = 60.0
 NEURONS = [
@@ -159,6 +161,47 @@ async def test_interrupted_while_it_waits_for_the_chain_it_ends_with_status_0(st
         assert await miner.end(signal.SIGINT) == 0
 
 
+async def test_a_readable_coldkey_is_warned_of_on_a_network_of_others(start_miner: StartMiner, wallets: Path) -> None:
+    async with start_miner("ws://127.0.0.1:1", "--subtensor.network=test", "--axon.external_ip=8.8.8.8") as miner:
+        await miner.says("trying again in 5 s")
+        assert await miner.end(signal.SIGINT) == 0
+    assert f"{wallets}/miner/coldkey can be read by this process" in "".join(miner.log)
+
+
+async def test_processes_of_one_hotkey_share_what_they_accepted(start_miner: StartMiner, wallets: Path) -> None:
+    """Of the same signed bytes sent to both at once, one answers and the other refuses; each restart remembers."""
+    validator, own = (load_wallet(name, "default", wallets) for name in ("validator", "miner"))
+    store, body = wallets / "nonces.sqlite3", SYNAPSE.model_dump_json().encode()
+
+    def request() -> bytes:
+        signed = KeypairSigner(validator.hotkey).sign_request(
+            method="POST", path=QUERY_PATH, body=body, receiver=own.hotkey_address
+        )
+        headers = {"Host": "m", "Connection": "close", "Content-Type": "application/json", **signed}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST {QUERY_PATH} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def status(miner: Miner, said: bytes) -> bytes:
+        port = int(re.findall(r"listens on 127.0.0.1 port (\d+)", "".join(miner.log))[0])
+        return (await say(port, said))[9:12]
+
+    shared = ("--axon.nonce_store", str(store), "--axon.external_port", "8091")
+    async with local_node() as node, start_miner(node.endpoint, *shared) as one:
+        async with start_miner(node.endpoint, *shared) as other:
+            for miner in (one, other):
+                await miner.says("listens on")
+            for _ in range(5):
+                said = request()
+                assert sorted(await asyncio.gather(status(one, said), status(other, said))) == [b"200", b"401"]
+            last = request()
+            assert await status(other, last) == b"200"
+            assert await other.end(signal.SIGTERM) == 0
+        async with start_miner(node.endpoint, *shared) as again:
+            await again.says("listens on")
+            assert [await status(again, last), await status(one, last)] == [b"401", b"401"]
+            assert await status(again, request()) == b"200"
+
+
 async def test_stopped_while_it_loads_a_model_it_ends_with_status_0(
     start_miner: StartMiner, tiny_pipeline: Path
 ) -> None:
@@ -174,6 +217,7 @@ async def test_stopped_while_it_loads_a_model_it_ends_with_status_0(
         ("nobody", (), "btcli wallet new-coldkey --wallet nobody"),
         ("miner", ("--netuid", "9"), "subnet 9 does not run"),
         ("miner", ("--miner.model", "no-such-model"), "the model no-such-model is none of"),
+        ("miner", ("--axon.nonce_store", "/no/such/folder/file"), "nonce store /no/such/folder/file cannot be used"),
         ("miner", ("--axon.port", "{taken}"), "cannot listen on 127.0.0.1 port {taken}"),
     ],
 )
