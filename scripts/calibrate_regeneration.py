@@ -144,7 +144,8 @@ def cases_of(
     declared = reference.declaration(steps)
     guidance = declared.guidance if declared.guidance is not None else 7.5  # what most pipelines have
     other_dtype = load_reference(GeneratorSettings(model=options.model, dtype=options.dtype), neuron)
-    other = load_reference(GeneratorSettings(model=options.other or disturbed(options.model, folder)), neuron)
+    different = options.other or disturbed(options.model, folder / "disturbed", DISTURBANCE)
+    other = load_reference(GeneratorSettings(model=different), neuron)
 
     def in_a_batch(prompt: str, seed: int) -> Image:
         seeds = [seed + 1, seed, seed + 2, seed + 3]
@@ -197,8 +198,8 @@ def sent_as_jpeg(make: Make, quality: int) -> Make:
     return encode_and_decode
 
 
-def disturbed(model: str, folder: Path) -> str:
-    """A copy in `folder` of a model's directory with noise added to the weights of its denoiser."""
+def disturbed(model: str, copy: Path, share: float) -> str:
+    """A `copy` of a model's directory with noise added to the weights of its denoiser: `share` of their deviation."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -209,15 +210,15 @@ def disturbed(model: str, folder: Path) -> str:
     files = [file for part in ("unet", "transformer") for file in sorted((source / part).glob("*.safetensors"))]
     if not files:
         raise ModelUnavailable(f"no weights to disturb in {source}: name another model with --other")
-    copied = shutil.copytree(source, folder / "disturbed")
+    shutil.copytree(source, copy)
     noise = torch.Generator().manual_seed(1)
     for file in files:
         tensors = load_file(file)
         for tensor in tensors.values():
             deviation = tensor.float().std(correction=0)
-            tensor += DISTURBANCE * deviation * torch.randn(tensor.shape, generator=noise)
-        save_file(tensors, copied / file.relative_to(source))
-    return str(copied)
+            tensor += share * deviation * torch.randn(tensor.shape, generator=noise)
+        save_file(tensors, copy / file.relative_to(source))
+    return str(copy)
 
 
 def read_prompts(options: argparse.Namespace) -> list[str]:
