@@ -114,7 +114,7 @@ class GuardedConnection(HttpToolsProtocol):
         # One way to ask: an HTTP/1.0 or a hostless request would mean something else to whatever stands in between.
         if self.parser.get_http_version() != "1.1" or [name for name, _ in self.headers].count(b"host") != 1:
             self._stop(replies.MALFORMED_REQUEST)
-        self.scope[RAW_TARGET] = self.url  # type: ignore[typeddict-unknown-key]
+        self.scope[RAW_TARGET] = self.url  # type: ignore[literal-required]
         self._in_head = False
         self._expect(self._limits.body_seconds)
         super().on_headers_complete()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from loguru import logger
 
 from ig_subnet.chain.errors import NonceStoreUnusable
 
@@ -41,7 +44,7 @@ class NonceStore:
     Without a `file` it is in memory, for one process, and an acceptance takes 20 us. With one, every process that opens
     it knows what the others accepted; each acceptance is on the disk before it counts, so it survives a power cut
     (SQLite in WAL mode, on a local disk; 5 ms on the one measured). Raises `NonceStoreUnusable` for a file that cannot
-    be opened or is something else. Close it at the end.
+    be opened or is something else. Close one with a file at the end.
     """
 
     retention = 2 * (MAX_AGE_SECONDS + MAX_SKEW_SECONDS)
@@ -58,6 +61,7 @@ class NonceStore:
         self._max_callers = max_callers
         self._max_nonces = max_nonces_per_caller
         self._clock_ns = clock_ns
+        self._told_of_clock = False
         # The disk and the other processes are waited for on a thread; memory is not worth one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nonces") if file is not None else None
         try:
@@ -71,21 +75,26 @@ class NonceStore:
                 raise
         except (sqlite3.Error, OverflowError) as error:
             raise NonceStoreUnusable(file or Path(":memory:"), str(error)) from None
+        weakref.finalize(self, self._database.close)  # at the latest
 
     def _prepare(self) -> None:
         database = self._database
+        if self._version() not in (0, _VERSION):  # before anything is changed
+            raise sqlite3.DatabaseError("it is another database")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         with database:
             database.execute("BEGIN IMMEDIATE")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not version and not tables:
+            if not self._version():  # nobody was faster
                 for statement in _SCHEMA.split(";"):
                     database.execute(statement)
                 database.execute("INSERT INTO caller VALUES (?, ?, 0)", (_EVERYONE, self._clock_ns()))
-            elif version != _VERSION:
-                raise sqlite3.DatabaseError("it is another database")
+
+    def _version(self) -> int:
+        """0 for a new file, -1 for one that holds something without a version."""
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return -1 if tables and not version else int(version)
 
     def close(self) -> None:
         """Lets a write that has begun end, and closes the file."""
@@ -104,11 +113,15 @@ class NonceStore:
 
         Raises sqlite3.Error where a file cannot be written: then nothing is accepted.
         """
-        oldest = self._clock_ns() - int(self.retention * _SECOND)
+        now = self._clock_ns()
+        oldest = now - int(self.retention * _SECOND)
         with self._database:  # commits, or rolls back what raises
             self._database.execute("BEGIN IMMEDIATE")
             standing = self._standing(hotkey) or self._newcomer(hotkey, oldest)
-            if standing is None or nonce <= standing[0]:
+            if standing is None:
+                return False
+            if nonce <= standing[0]:
+                self._tell_of_clock(standing[0] - now)
                 return False
             added = self._database.execute("INSERT OR IGNORE INTO nonce VALUES (?, ?)", (hotkey, nonce)).rowcount
             if not added:
@@ -116,6 +129,16 @@ class NonceStore:
             floor, held = self._forget_nonces(hotkey, standing[0], standing[1] + 1, oldest)
             self._database.execute("UPDATE caller SET floor = ?, held = ? WHERE hotkey = ?", (floor, held, hotkey))
             return True
+
+    def _tell_of_clock(self, ahead: int) -> None:
+        """Say once why everything is refused: after a clock was corrected, what is accepted now could be a replay."""
+        if ahead > MAX_SKEW_SECONDS * _SECOND and not self._told_of_clock:
+            self._told_of_clock = True
+            logger.warning(
+                "the clock was set back: requests are refused for another {:.0f} s, since some of that time may have "
+                "been accepted before; restart with a right clock (and without the nonce store's file) to go on now",
+                ahead / _SECOND,
+            )
 
     def _standing(self, hotkey: str) -> tuple[int, int] | None:
         """A caller's floor, and how many of its nonces are held."""
