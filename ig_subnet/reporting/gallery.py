@@ -63,7 +63,7 @@ def render_gallery(results: pa.Table, thumbnail: Thumbnails, *, source: str, fac
         chart=_chart(results, experts),
         orders=[("incentive", False), *((name, False) for name in experts), ("disagreement", False), ("input", True)],
         cards=[
-            _card(row, place, thumbnail(place), experts, prompted=not one_prompt)
+            image_card(row, place, thumbnail(place), experts, prompted=not one_prompt)
             for row, place in zip(rows, shown, strict=True)
         ],
         left_out=len(order) - len(shown),
@@ -108,10 +108,10 @@ def _chart(results: pa.Table, experts: list[str]) -> Any:
     )
 
 
-def _card(
+def image_card(
     row: Mapping[str, Any], place: int, small: bytes | None, experts: list[str], *, prompted: bool
 ) -> dict[str, Any]:
-    """What the template needs of a scored row."""
+    """What card.html.j2 needs of a scored row; `place` is where it stood in the table."""
     kind = "png" if small and small.startswith(b"\x89PNG") else "webp"
     values = [row["incentive"], *(row[name] for name in experts), row["disagreement"], place]
     return {
