@@ -248,20 +248,13 @@ class _OneResponseHandler(ResponseHandler):
             self._head_bytes = None
             super().feed_data(data, size)
 
-    def close(self) -> None:
-        """At once: a peer that reads nothing would hold the connection for as long as some of the request is unsent."""
-        self.abort()
-
     def _parse(self, data: bytes) -> None:
-        transport = self.transport
         super().data_received(data)
         if self._head_bytes is not None:
             # The parser keeps what it has of an unfinished head to itself, so what goes in is counted.
             self._head_bytes += len(data)
             if self._head_bytes > self._max_head_bytes:
                 self._refuse("a head that does not end")
-        if transport is not None and transport.is_closing():
-            transport.abort()  # the parser only closed it, see `close`
 
     def _refuse(self, what: str) -> None:
         if self.transport is not None:

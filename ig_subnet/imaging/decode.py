@@ -26,6 +26,8 @@ SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RI
 
 BYTES_PER_PIXEL = 4  # incompressible RGB as PNG takes a little over 3
 METADATA_BYTES = 65_536  # what a file may carry beside its pixels
+PIECE_BYTES = 128  # chunks and segments are this long on average at least; encoders make them of 4,096 and more
+FREE_PIECES = 64  # but for so many
 JPEG_SCANS = 64  # progressive encoders make about 10; each is a pass over all pixels, however few bytes it has
 
 
@@ -47,8 +49,8 @@ def decode_image(
         raise ImageError("more bytes than an image of this size needs")
     if expected_format == "png":
         data = _png_without_metadata(data)
-    elif expected_format == "jpeg" and data.count(b"\xff\xda") > JPEG_SCANS:
-        raise ImageError("too many scans")
+    elif expected_format == "jpeg":
+        data = _jpeg_without_metadata(data)
     elif expected_format == "webp":
         _check_webp_header(data, expected_size, max_pixels)
     with warnings.catch_warnings():
@@ -83,8 +85,11 @@ def _check_still_rgb(image: ImageFile) -> None:
 
 def _png_without_metadata(data: bytes) -> bytes:
     """The header, the pixels and the end. Among the rest are chunks that inflate a thousandfold, any number of them."""
-    kept, position = [data[:8]], 8
+    most = FREE_PIECES + len(data) // PIECE_BYTES
+    kept, position, pieces = [data[:8]], 8, 0
     while position < len(data):
+        if (pieces := pieces + 1) > most:
+            raise ImageError("too many pieces")
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
         if kind == b"acTL":
@@ -95,6 +100,31 @@ def _png_without_metadata(data: bytes) -> bytes:
             kept.append(data[position:end])
         position = end
     return b"".join(kept)
+
+
+def _jpeg_without_metadata(data: bytes) -> bytes:
+    """What the pixels need. The rest, such as EXIF, Pillow reads in Python, byte by byte, any number of times."""
+    if data.count(b"\xff\xda") > JPEG_SCANS:
+        raise ImageError("too many scans")
+    most = FREE_PIECES + len(data) // PIECE_BYTES
+    kept, position, pieces = [data[:2]], 2, 0
+    while (marker := data[position : position + 2]) != b"\xff\xda":  # the first scan, where Pillow's reading ends
+        if (pieces := pieces + 1) > most:
+            raise ImageError("too many pieces")
+        if marker == b"\xff\xff":  # one byte of padding
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position:end]
+        if marker[:1] != b"\xff" or len(segment) < 4:
+            raise ImageError("does not decode (no scan)")
+        if marker == b"\xff\xe2" and segment[4:8] == b"MPF\0":
+            raise ImageError("more than one frame")
+        application = b"\xff\xe0" <= marker <= b"\xff\xef" or marker == b"\xff\xfe"
+        if not application or segment[4:9] in (b"JFIF\0", b"Adobe"):  # the latter says how colours are stored
+            kept.append(segment)
+        position = end
+    return b"".join([*kept, data[position:]])
 
 
 def _check_webp_header(data: bytes, expected_size: tuple[int, int], max_pixels: int) -> None:

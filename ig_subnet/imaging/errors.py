@@ -1,6 +1,7 @@
 """What can go wrong with an image.
 
 ImageError      the image is refused; `reason` says why in a few words, none of them the sender's
+DecoderKilled   an ImageError: it took a decoder process with it
 DecoderError    this machine cannot decode at all; no sender is to blame
 """
 
@@ -13,6 +14,10 @@ class ImageError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class DecoderKilled(ImageError):
+    """An image that used up a decoder's time or ended it; whatever else its sender sent should not get another."""
 
 
 class DecoderError(Exception):

@@ -16,12 +16,13 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 import numpy as np
 from numpy.typing import NDArray
 
-from ig_subnet.imaging.errors import DecoderError, ImageError
+from ig_subnet.imaging.errors import DecoderError, DecoderKilled, ImageError
 from ig_subnet.imaging.worker import REPLY, REQUEST
 
 DECODE_SECONDS = 10.0  # 1024 x 1024 takes 0.04 s; the rest is for a busy machine
 START_SECONDS = 60.0  # a worker is ready in 0.2 s on an idle machine
 REASON_BYTES = 200
+NEEDED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")  # of the environment, to start a worker
 
 
 class DecoderPool:
@@ -58,7 +59,8 @@ class DecoderPool:
     ) -> NDArray[np.uint8]:
         """As `decode_image`, in a worker: uint8 [height, width, 3], or ImageError with the reason.
 
-        Waits for a free worker; the deadline starts when one has the image. Raises DecoderError if none can be started.
+        Waits for a free worker; the deadline starts when one has the image. Raises DecoderKilled (an ImageError) for an
+        image that the worker did not survive, DecoderError if none can be started.
         """
         if not self._open:
             raise DecoderError("the decoder pool is closed")
@@ -75,9 +77,9 @@ class DecoderPool:
                 async with asyncio.timeout(self._deadline_seconds):
                     decoded, payload = await _exchange(worker, header, data, 3 * width * height)
             except TimeoutError as error:
-                raise ImageError(f"not decoded within {self._deadline_seconds:g} s") from error
+                raise DecoderKilled(f"not decoded within {self._deadline_seconds:g} s") from error
             except (OSError, EOFError, ValueError) as error:
-                raise ImageError("ended the decoder") from error
+                raise DecoderKilled("ended the decoder") from error
             healthy = True
         finally:
             if not healthy and worker is not None:
@@ -102,7 +104,7 @@ class DecoderPool:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C in a terminal is for the validator, which then ends its workers
         )
         self._started = [earlier for earlier in self._started if earlier.returncode is None] + [worker]
@@ -118,6 +120,12 @@ class DecoderPool:
             _kill(worker)
             raise
         return worker
+
+
+def _environment() -> dict[str, str]:
+    """What a worker needs to start, and nothing that may be a secret."""
+    kept = {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith("PYTHON")}
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _kill(worker: Process) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from ig_subnet.imaging import ImageError, fingerprint
+from ig_subnet.imaging import DecoderKilled, ImageError, fingerprint
 from ig_subnet.validating.records import PromptRow
 from ig_subnet.validating.sampling import Miner, miner_seed
 from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
@@ -101,24 +101,38 @@ async def ask_miner(
     except Exception:  # a fault of ours, but one that a single miner must not be able to stop rounds with
         logger.exception("querying uid {} failed", miner.uid)
         return Answer(miner, seed, seeds, QueryStatus.FAILED, 0.0, "the query failed on this side")
-    images = [await _receive(image, settings, decode) for image in result.images[: settings.images]]
-    return Answer(miner, seed, seeds, result.status, result.elapsed_seconds, result.detail, tuple(images))
+    images = await _receive(result.images[: settings.images], settings, decode)
+    return Answer(miner, seed, seeds, result.status, result.elapsed_seconds, result.detail, images)
 
 
-async def _receive(image: GeneratedImage, settings: RoundSettings, decode: Decode) -> ReceivedImage:
+async def _receive(
+    images: Sequence[GeneratedImage], settings: RoundSettings, decode: Decode
+) -> tuple[ReceivedImage, ...]:
+    """The images of one answer, decoded one after the other. After one that kills a decoder no other gets one: what a
+    miner can take of the decoders' time for a prompt is what one image can.
+    """
     size = (settings.width, settings.height)
-    sha256 = (await asyncio.to_thread(hashlib.sha256, image.data)).hexdigest()
-    told = (sha256, image.format, image.width, image.height, len(image.data), image.model, image.seed)
-    try:
-        pixels = await decode(
-            image.data, expected_format=image.format, expected_size=size, max_pixels=size[0] * size[1]
-        )
-    except ImageError as error:
-        return ReceivedImage(*told, refused=error.reason)
-    if settings.save_images is not None:
-        file = settings.save_images / f"{sha256}.{EXTENSIONS[image.format]}"
-        await asyncio.to_thread(_save, file, image.data)
-    return ReceivedImage(*told, pixels=pixels, phash=await asyncio.to_thread(fingerprint, pixels))
+    received = []
+    killed: DecoderKilled | None = None
+    for image in images:
+        sha256 = (await asyncio.to_thread(hashlib.sha256, image.data)).hexdigest()
+        told = (sha256, image.format, image.width, image.height, len(image.data), image.model, image.seed)
+        try:
+            if killed is not None:
+                raise killed
+            pixels = await decode(
+                image.data, expected_format=image.format, expected_size=size, max_pixels=size[0] * size[1]
+            )
+        except ImageError as error:
+            if isinstance(error, DecoderKilled):
+                killed = error
+            received.append(ReceivedImage(*told, refused=error.reason))
+            continue
+        if settings.save_images is not None:
+            file = settings.save_images / f"{sha256}.{EXTENSIONS[image.format]}"
+            await asyncio.to_thread(_save, file, image.data)
+        received.append(ReceivedImage(*told, pixels=pixels, phash=await asyncio.to_thread(fingerprint, pixels)))
+    return tuple(received)
 
 
 def _save(file: Path, data: bytes) -> None:

@@ -85,6 +85,13 @@ def test_metadata_has_no_effect() -> None:
     assert decode(encode(picture(), "JPEG", exif=exif), "jpeg").shape == (32, 48, 3)
 
 
+def test_a_jpeg_needs_nothing_but_its_tables() -> None:
+    """Comments, EXIF and profiles are cut out, padding between segments is allowed, and the pixels stay the same."""
+    beside = b"\xff\xe1\0\x0cExif\0\0II*\0" + b"\xff\xe2\0\x10ICC_PROFILE\0\1\1" + b"\xff\xff\xff\xfe\0\4hi"
+    data = HONEST_JPEG[:2] + beside + HONEST_JPEG[2:]
+    np.testing.assert_array_equal(decode(data, "jpeg"), decode(HONEST_JPEG, "jpeg"))
+
+
 def test_metadata_that_inflates_is_not_even_read() -> None:
     """Forty profiles of a kilobyte that would inflate to a megabyte each, and a text of 40."""
     bombs = chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1_000_000), 9)) * 40
@@ -136,6 +143,18 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "jpeg",
         "too many scans",
     ),
+    "a png of a thousand pieces": (
+        lambda: HONEST_PNG[:33] + chunk(b"IDAT", b"") * 1000 + HONEST_PNG[33:],
+        "png",
+        "too many pieces",
+    ),
+    "a jpeg of a thousand comments": (
+        lambda: HONEST_JPEG[:2] + b"\xff\xfe\0\x02" * 1000 + HONEST_JPEG[2:],
+        "jpeg",
+        "too many pieces",
+    ),
+    "a jpeg of padding": (lambda: HONEST_JPEG[:2] + b"\xff" * 4000 + HONEST_JPEG[2:], "jpeg", "too many pieces"),
+    "a jpeg without a scan": (lambda: HONEST_JPEG[:20], "jpeg", "does not decode"),
     "more bytes than pixels need": (lambda: HONEST_PNG + bytes(200_000), "png", "more bytes than"),
     "a truncated png": (lambda: HONEST_PNG[: len(HONEST_PNG) // 2], "png", "does not decode"),
     "a truncated jpeg": (lambda: HONEST_JPEG[: len(HONEST_JPEG) // 2], "jpeg", "does not decode"),

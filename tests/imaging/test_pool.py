@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from io import BytesIO
 
@@ -13,7 +14,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from ig_subnet.imaging import DecoderError, DecoderPool, ImageError
+from ig_subnet.imaging import DecoderError, DecoderKilled, DecoderPool, ImageError
+from ig_subnet.imaging.worker import REPLY, REQUEST
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
@@ -57,7 +59,7 @@ async def test_a_worker_that_does_not_answer_is_killed_and_replaced() -> None:
     async with DecoderPool(1, deadline_seconds=0.5) as pool:
         (stuck,) = workers()
         stuck.suspend()
-        with pytest.raises(ImageError, match=r"not decoded within 0\.5 s"):
+        with pytest.raises(DecoderKilled, match=r"not decoded within 0\.5 s"):
             await decode(pool)
     async with DecoderPool(1, deadline_seconds=30) as pool:
         (stuck,) = workers()
@@ -78,7 +80,7 @@ async def test_a_worker_that_dies_on_an_image_is_replaced() -> None:
         waiting = asyncio.create_task(decode(pool))
         await asyncio.sleep(0.1)
         victim.kill()
-        with pytest.raises(ImageError, match="ended the decoder"):
+        with pytest.raises(DecoderKilled, match="ended the decoder"):
             await waiting
         np.testing.assert_array_equal(await decode(pool), PIXELS)
 
@@ -130,3 +132,45 @@ async def test_a_closed_pool_decodes_nothing() -> None:
 def test_a_pool_needs_workers_and_time(workers: int, seconds: float) -> None:
     with pytest.raises(ValueError, match="needs workers and time"):
         DecoderPool(workers, deadline_seconds=seconds)
+
+
+async def test_every_format_decodes_in_a_process_that_can_open_nothing() -> None:
+    """Nor can what is imported late be imported there."""
+    async with DecoderPool(1) as pool:
+        (worker,) = workers()
+        for format, options in (
+            ("png", {}),
+            ("jpeg", {"progressive": True}),
+            ("webp", {}),
+            ("webp", {"lossless": True}),
+        ):
+            file = BytesIO()
+            Image.fromarray(PIXELS).save(file, format, **options)
+            expected = {"expected_format": format, "expected_size": (96, 64), "max_pixels": 96 * 64}
+            assert (await pool.decode(file.getvalue(), **expected)).shape == (64, 96, 3)
+        assert worker.rlimit(psutil.RLIMIT_NOFILE) == (3, 3)
+        assert {file.fd for file in worker.open_files()} <= {0, 1, 2}
+        assert workers() == [worker]
+
+
+async def test_a_worker_gets_nothing_secret_to_start_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    async with DecoderPool(1):
+        (worker,) = workers()
+        assert "HF_TOKEN" not in worker.environ()
+        assert worker.environ()["PATH"]
+
+
+def test_an_image_that_takes_the_processor_ends_the_worker() -> None:
+    """Whatever the wall clock says. The image is stood in for by a loop without an end."""
+    program = (
+        "from ig_subnet.imaging import worker\n"
+        "worker.PROCESSOR_SECONDS = 0.1\n"
+        "def decode_image(*data, **expected):\n"
+        "    while True: pass\n"
+        "worker.decode_image = decode_image\n"
+        "worker.main()\n"
+    )
+    request = REQUEST.pack(b"png", 96, 64, 96 * 64, 1, 600.0) + b"x"
+    done = subprocess.run([sys.executable, "-c", program], input=request, capture_output=True, timeout=60)
+    assert (done.returncode, len(done.stdout)) == (-signal.SIGPROF, REPLY.size)  # ready, and then no answer
