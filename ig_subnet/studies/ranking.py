@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 POWER = 0.8  # the chance to tell two models apart that `prompts_needed` is for
-RESAMPLES = 10_000
+RESAMPLES = 5_000
 
 
 @dataclass(frozen=True)
