@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["ig_subnet", "ig_subnet.*", "protocol", "protocol.*", "neurons", "neurons.*"]),
     package_data={
-        "ig_subnet.config": ["*.yaml"],
+        "ig_subnet.config": ["*.yaml", "studies/*.yaml"],
         "ig_subnet.localnet": ["data/*"],
         "ig_subnet.pocket": ["weights/**/*", "weights/*"],
         "ig_subnet.prompts": ["data/*"],

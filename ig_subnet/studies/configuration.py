@@ -28,7 +28,7 @@ from pydantic import (
 
 from ig_subnet.config import __file__ as config_room
 from ig_subnet.config.groups import Dtype, Offload, Scheduler
-from ig_subnet.config.profiles import load_profile
+from ig_subnet.config.profiles import ProfileError, load_profile
 from ig_subnet.prompts.topics import Topics
 from ig_subnet.studies.errors import SettingsError
 
@@ -36,6 +36,8 @@ SHIPPED = ("pocket", "author")
 POCKET = "pocket"
 QUICK_PROMPTS, QUICK_IMAGES = 4, 2
 MAX_NAME = 80
+POCKET_STEPS = 20  # as a miner's; more change nothing there
+USUAL_STEPS = 50  # of a pipeline that does not tell its own
 PLAIN_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # becomes a folder, on any system
 MODEL_LINE = re.compile(r"(?P<source>.+?)(?::(?P<settings>\w+=.*))?", re.DOTALL)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -91,13 +93,15 @@ class ModelSettings(_Section):
     batch: PositiveInt | None = None
     """Images made at a time; by default as many as make a megapixel."""
 
+    @property
+    def usual_steps(self) -> int:
+        """Its steps as far as they are known before it is loaded."""
+        return self.steps or (POCKET_STEPS if self.source == POCKET else USUAL_STEPS)
+
     @model_validator(mode="before")
     @classmethod
     def _with_name(cls, value: Any) -> Any:
-        written = _parse_line(value) if isinstance(value, str) else value
-        if isinstance(written, Mapping) and isinstance(written.get("source"), str) and "name" not in written:
-            return {**written, "name": _default_name(written)}
-        return written
+        return _named(value)
 
     @model_validator(mode="after")
     def _pickles_are_pinned(self) -> Self:
@@ -130,6 +134,18 @@ class StudySettings(_Section):
     """As a validator draws them, or simply the nearest to the topic."""
     negative_prompt: str = ""
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_model(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not isinstance(value.get("each_model", {}), Mapping):
+            return value
+        study = {**value}
+        common = study.pop("each_model", {})
+        if isinstance(study.get("models"), list):
+            named = [_named(model) for model in study["models"]]
+            study["models"] = [{**common, **model} if isinstance(model, Mapping) else model for model in named]
+        return study
 
     @model_validator(mode="after")
     def _topics_are_folders(self) -> Self:
@@ -172,9 +188,9 @@ def read_study(name_or_path: str | Path) -> dict[str, Any]:
 
 
 def parse_study(content: Mapping[str, Any]) -> StudySettings:
-    """The settings that a study's mapping says, with the profile's topics where it names none.
+    """The settings that a study's mapping says, with the profile's topics where it names none. Raises `SettingsError`.
 
-    Raises `SettingsError`, or a profile's `ProfileError`.
+    Beside the settings it may have `each_model`: settings of every model that has none of its own.
     """
     try:
         settings = StudySettings.model_validate(content)
@@ -183,12 +199,22 @@ def parse_study(content: Mapping[str, Any]) -> StudySettings:
             if prompter is None:
                 raise SettingsError(f"profile {settings.profile} has no prompter section to find prompts with")
             settings = StudySettings.model_validate({**content, "topics": prompter.get("topics")})
+    except ProfileError as error:
+        raise SettingsError(str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"study: {place + ': ' if place else ''}{message}") from error
     return settings
+
+
+def _named(written: Any) -> Any:
+    """A model as a mapping with a name, however it was written."""
+    mapping = _parse_line(written) if isinstance(written, str) else written
+    if isinstance(mapping, Mapping) and isinstance(mapping.get("source"), str) and "name" not in mapping:
+        return {**mapping, "name": _default_name(mapping)}
+    return mapping
 
 
 def _parse_line(line: str) -> dict[str, Any]:
@@ -200,9 +226,16 @@ def _parse_line(line: str) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or key.strip() in written:
             raise ValueError(f"the model {line!r}: {pair!r} is no key=value, or stands there twice")
-        text = value.strip()
-        written[key.strip()] = text if key.strip() in ("revision", "name") else yaml.safe_load(text)
+        plain = key.strip() in ("revision", "name", "negative_prompt")
+        written[key.strip()] = value.strip() if plain else _scalar(value)
     return written
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{text!r} is no number, word or true or false") from None
 
 
 def _default_name(written: Mapping[str, Any]) -> str:

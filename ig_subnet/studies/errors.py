@@ -2,6 +2,7 @@
 
 StudyError
 ├── SettingsError  a study of models cannot be what its settings say
+├── ModelFailed    a model of a study cannot be loaded or makes no images; the others go on
 ├── SourceError    images or prompts cannot be read: no such table, column, folder or dataset
 └── ResultsError   results cannot be read, written or continued
 
@@ -17,6 +18,10 @@ class StudyError(Exception):
 
 class SettingsError(StudyError):
     """A study of models: no such study, or a model, topic or count that cannot be."""
+
+
+class ModelFailed(StudyError):
+    """A text-to-image model cannot be loaded, or makes no images."""
 
 
 class SourceError(StudyError):

@@ -3,12 +3,12 @@
     study.json                 its settings
     prompts.parquet            topic, query, number, prompt, prompt_id
     images/                    an image folder of `datasets`: <model>/<topic>/<number>-<sample>.png, metadata.parquet
-    failed.jsonl               images that a model withheld or that came out black
+    failed/<model>.jsonl       its images that were withheld or came out black
     models.json                what each model was, and what became of it
     scores.parquet             a row an image, as `ig_subnet.studies.results` describes it
     scores.parts/              scores as they come, a folder a topic; can be deleted at the end
 
-Everything but failed.jsonl, which grows by lines, is complete or not there at all.
+All is complete or not there at all, but for lines of what failed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class StudyFolder:
 
     @property
     def failed(self) -> Path:
-        return self.path / "failed.jsonl"
+        return self.path / "failed"
 
     @property
     def models(self) -> Path:
@@ -106,15 +106,16 @@ def shots(model: ModelSettings, prompts: Sequence[StudyPrompt], images_per_promp
 def open_study(path: Path, settings: StudySettings) -> Iterator[StudyFolder]:
     """With `with`: the folder of a study, begun with these settings now or before; other runs are kept out of it.
 
-    Models may be added to a study; all else must be the same. Raises `ResultsError` that says what is not.
+    Models may be added to a study and left out of it, and a model of which there is no image may be another; all else
+    must be the same. Raises `ResultsError` that says what is not.
     """
     folder = StudyFolder(path)
     with lock_folder(path):
         for stale in path.rglob("*.partial"):
             stale.unlink()
         wanted = json.loads(canonical(settings.record()))
-        if folder.settings.is_file() and (different := _other_than(read_json(folder.settings), wanted)):
-            raise ResultsError(f"{path} holds a study with {different}: give the same settings, or another folder")
+        if folder.settings.is_file():
+            _check_settings(folder, read_json(folder.settings), wanted)
         write_json(folder.settings, wanted)
         yield folder
 
@@ -136,15 +137,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _other_than(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What a study has that is not as wanted, in words; empty where it can go on."""
-    for name, model in found["models"].items():
-        if name not in wanted["models"]:
-            return f"a model {name}, which is not named now"
-        if different := differences(wanted["models"][name], model):
-            return f"a model {name} of another {different}"
-    different = differences({**wanted, "models": found["models"]}, found)
-    return f"another {different}" if different else ""
+def _check_settings(folder: StudyFolder, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    remedy = "give the same settings, or another folder"
+    if different := differences({**wanted, "models": found["models"]}, found):
+        raise ResultsError(f"{folder.path} holds a study with another {different}: {remedy}")
+    for name in found["models"].keys() & wanted["models"].keys():
+        if different := differences(wanted["models"][name], found["models"][name]):
+            if any((folder.images / name).rglob("*.png")):
+                raise ResultsError(f"{folder.path} holds images of {name} with another {different}: {remedy}")
+            (folder.failed / f"{name}.jsonl").unlink(missing_ok=True)
 
 
 def _seed(study_seed: int, prompt: StudyPrompt, sample: int) -> int:

@@ -83,7 +83,7 @@ def describe(progress: Progress, count: int | None, rate: float) -> str:
     if rate > 0:
         parts.append(f"{rate:.1f} a second" if rate >= 1 else f"{1 / rate:.1f} s each")
         if count is not None:
-            parts.append(f"{_clock((count - progress.seen) / rate)} left")
+            parts.append(f"{clock((count - progress.seen) / rate)} left")
     if before := progress.seen - progress.scored - progress.broken:
         parts.append(f"{before:,} scored before")
     if progress.broken:
@@ -153,7 +153,7 @@ def _ending(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else "…" + name[1 - NAME_WIDTH :]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
