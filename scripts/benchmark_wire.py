@@ -11,8 +11,8 @@ Figures are medians of the rounds, `p50_ms` and `p95_ms` those of the queries, f
 bytes between aiohttp's client and server with no security at all. `rss_mib` is the peak of the process's resident
 memory, and `grown_to_round` what it grew by from before its first connection, over the bytes of a round.
 
-With one miner a round is one query. `authentication_ms` is what its p50 is above that of this project's axon and
-dendrite without keys: signing and verifying, both ways.
+Where `miners` is 1, a round is one query, and several miners are asked one after another. `authentication_ms` is what
+its p50 is above that of this project's axon and dendrite without keys: signing and verifying, both ways.
 
 bittensor 10 and taowire need environments of their own: scripts/wire_benchmark/requirements-*.txt.
 """
@@ -46,7 +46,10 @@ MODULES = {
 START_SECONDS = 180.0
 TURN_SECONDS = 300.0
 KB = 1000
+ALONE_MINERS = 16  # who are asked one after another: an axon lets a validator ask ten times a second
 LARGEST_KB = 1000  # a dendrite takes 1.1 MB for an image of 512 x 512 pixels
+ROUNDS = 10  # of a turn, or queries of each miner that is asked alone
+SLOW_ROUNDS = 2  # of a stack that would take minutes
 WIDTHS = {
     "stack": 19,
     "miners": 6,
@@ -136,7 +139,7 @@ def start(name: str, options: argparse.Namespace, stack: ExitStack) -> Oracle:
 
 def start_miners(name: str, options: argparse.Namespace, stack: ExitStack, versions: dict[str, str]) -> list[int]:
     """As many as are asked at most; their ports."""
-    served = start(name, options, stack).ask("serve", START_SECONDS, miners=max(options.miners))
+    served = start(name, options, stack).ask("serve", START_SECONDS, miners=max(ALONE_MINERS, *options.miners))
     versions[name] = served["version"]
     return served["ports"]
 
@@ -148,11 +151,19 @@ def measure(
     with ExitStack() as stack:
         runners = [Runner(name, start(name, options, stack)) for name in ports]
         for runner in runners:
-            runner.validator.ask("connect", START_SECONDS, ports=ports[runner.stack][:miners])
+            asked = ports[runner.stack][: miners if miners > 1 else ALONE_MINERS]
+            runner.validator.ask("connect", START_SECONDS, ports=asked)
+            runner.validator.ask("begin", START_SECONDS)
         for _ in range(options.turns):
             for runner in runners:
-                fields = {"rounds": rounds_of(runner.stack, miners), "image_bytes": image_kb * KB}
-                for name, values in runner.validator.ask("rounds", TURN_SECONDS, **fields)["figures"].items():
+                reply = runner.validator.ask(
+                    "rounds",
+                    TURN_SECONDS,
+                    rounds=SLOW_ROUNDS if runner.stack in (V10, TAOWIRE) else ROUNDS,
+                    image_bytes=image_kb * KB,
+                    together=miners > 1,
+                )
+                for name, values in reply["figures"].items():
                     runner.figures[name] += values
         rows = [row_of(runner, miners, image_kb) for runner in runners]
     unsigned = next(row["p50_ms"] for row in rows if row["stack"] == UNSIGNED)
@@ -162,13 +173,8 @@ def measure(
         yield row
 
 
-def rounds_of(stack: str, miners: int) -> int:
-    """Of a turn: short rounds need more of them, and slow stacks would take minutes."""
-    return 50 if miners == 1 else 2 if stack in (V10, TAOWIRE) else 10
-
-
 def row_of(runner: Runner, miners: int, image_kb: int) -> dict[str, Any]:
-    memory = runner.validator.ask("memory", TURN_SECONDS)
+    usage = runner.validator.ask("usage", TURN_SECONDS)
     milliseconds = quantiles(runner.figures["milliseconds"], n=20, method="inclusive")
     return {
         "stack": runner.stack,
@@ -179,8 +185,8 @@ def row_of(runner: Runner, miners: int, image_kb: int) -> dict[str, Any]:
         "p50_ms": milliseconds[9],
         "p95_ms": milliseconds[18],
         "rounds": len(runner.figures["wall_seconds"]),
-        "rss_mib": memory["peak_mib"],
-        "grown_to_round": memory["grown_mib"] * 2**20 / (miners * image_kb * KB) if miners > 1 else None,
+        "rss_mib": usage["peak_mib"],
+        "grown_to_round": usage["grown_mib"] * 2**20 / (miners * image_kb * KB) if miners > 1 else None,
     }
 
 

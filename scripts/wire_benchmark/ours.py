@@ -16,7 +16,7 @@ from ig_subnet.config.settings import BlacklistSettings
 from ig_subnet.mining.admission import Admission
 from protocol import Axon, Dendrite, GeneratedImage, QueryStatus, Signer, Target, TextToImageSynapse, Verifier
 
-VALIDATOR = "//Validator"
+VALIDATOR, OTHER_VALIDATOR = "//Validator", "//Other"
 SIDE = 512  # pixels: 1.1 MB at most
 
 
@@ -45,8 +45,8 @@ async def connect(ports: Sequence[int]) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def serving(keys: Sequence[tuple[Signer, Verifier]]) -> AsyncIterator[list[int]]:
-    """An axon for each key, which lets the validator in as a miner does."""
-    admission = admission_of(signer_of(VALIDATOR).hotkey)
+    """An axon for each key, which lets the validators in as a miner does."""
+    admission = admission_of([signer_of(VALIDATOR).hotkey, signer_of(OTHER_VALIDATOR).hotkey])
     axons = [
         Axon(make, signer, verifier, host=HOST, port=0, policy=admission.refuse, priority=admission.priority)
         for signer, verifier in keys
@@ -86,9 +86,12 @@ async def make(synapse: TextToImageSynapse, caller: str) -> list[GeneratedImage]
     return [GeneratedImage("jpeg", SIDE, SIDE, synapse.seed, "benchmark", image_of(synapse.seed))]
 
 
-def admission_of(validator: str) -> Admission:
-    """A miner's caller policy, by a metagraph with one permitted validator."""
+def admission_of(validators: Sequence[str]) -> Admission:
+    """A miner's caller policy, by a metagraph with these hotkeys, all permitted and with the same stake."""
     admission = Admission(BlacklistSettings())
-    neuron = NeuronSnapshot(0, validator, "cold", 1000.0, True, True, 1, 1, None, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-    admission.update(MetagraphSnapshot(netuid=1, block=1, neurons=(neuron,)))
+    neurons = tuple(
+        NeuronSnapshot(uid, hotkey, "cold", 1000.0, True, True, 1, 1, None, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+        for uid, hotkey in enumerate(validators)
+    )
+    admission.update(MetagraphSnapshot(netuid=1, block=1, neurons=neurons))
     return admission

@@ -7,9 +7,10 @@ that the environments of all stacks do not have. The event loop has a thread of 
 
     {"op": "serve", "miners": 256} -> {"ports": [40001, ...], "version": "aiohttp 3.14.4"}
     {"op": "connect", "ports": [40001, ...]} -> {}
-    {"op": "rounds", "rounds": 5, "image_bytes": 100000} -> {"figures": {"wall_seconds": [...],
-        "cpu_seconds": [...], "milliseconds": [...]}}; asks all miners at once, in one round more than it measures
-    {"op": "memory"} -> {"peak_mib": 120.0, "grown_mib": 40.0}; since it was connected
+    {"op": "rounds", "rounds": 5, "image_bytes": 100000, "together": true} -> {"figures": {"wall_seconds": [...],
+        "cpu_seconds": [...], "milliseconds": [...]}}; a round asks all miners at once, or is one query of one miner;
+        each miner is asked once more than it is measured
+    {"op": "begin"} -> {}, {"op": "usage"} -> {"peak_mib": 120.0, "grown_mib": 40.0, "cpu_seconds": 3.1} since then
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
-from oracle.pipe import peak_mib, reset_peak, serve
+from oracle.pipe import serve
+from wire_benchmark.usage import Usage
 
 HOST = "127.0.0.1"
 QUERY_SECONDS = 60.0  # a miner's deadline; nothing here waits longer
@@ -72,7 +74,6 @@ class Server:
         self.thread.start()
         self.ask: Ask | None = None
         self.miners = 0
-        self.resident_mib = 0.0
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(OPERATION_SECONDS)
@@ -83,15 +84,10 @@ class Server:
 
     def connect(self, ports: list[int]) -> dict[str, Any]:
         self.ask, self.miners = self.run(self.resources.enter_async_context(self.stack.connect(ports))), len(ports)
-        reset_peak()
-        self.resident_mib = peak_mib()
         return {}
 
-    def rounds(self, rounds: int, image_bytes: int) -> dict[str, Any]:
-        return self.run(self._rounds(rounds, image_bytes))
-
-    def memory(self) -> dict[str, Any]:
-        return {"peak_mib": peak_mib(), "grown_mib": peak_mib() - self.resident_mib}
+    def rounds(self, rounds: int, image_bytes: int, together: bool) -> dict[str, Any]:
+        return self.run(self._rounds(rounds, image_bytes, together))
 
     def close(self) -> None:
         """Ends what was begun, and the loop."""
@@ -100,18 +96,25 @@ class Server:
         self.thread.join(OPERATION_SECONDS)
         self.loop.close()
 
-    async def _rounds(self, rounds: int, image_bytes: int) -> dict[str, Any]:
-        """The first round opens connections that were closed since the last turn, and is not measured."""
-        walls, cpus, milliseconds = [], [], []
-        for number in range(rounds + 1):
-            wall, cpu = time.perf_counter(), time.process_time()
-            answers = await asyncio.gather(*(self._timed(miner, image_bytes) for miner in range(self.miners)))
-            if number:
-                walls.append(time.perf_counter() - wall)
-                cpus.append(time.process_time() - cpu)
-                milliseconds += [taken for taken, _ in answers]
-            del answers  # before the next round brings as many bytes again
-        return {"figures": {"wall_seconds": walls, "cpu_seconds": cpus, "milliseconds": milliseconds}}
+    async def _rounds(self, rounds: int, image_bytes: int, together: bool) -> dict[str, Any]:
+        """What comes first opens connections that were closed since the last turn, and is not measured."""
+        everybody = list(range(self.miners))
+        await self._round(everybody, image_bytes)
+        asked = [everybody] * rounds if together else [[miner] for miner in everybody] * rounds
+        measured = [await self._round(miners, image_bytes) for miners in asked]
+        return {
+            "figures": {
+                "wall_seconds": [wall for wall, _, _ in measured],
+                "cpu_seconds": [cpu for _, cpu, _ in measured],
+                "milliseconds": [taken for _, _, milliseconds in measured for taken in milliseconds],
+            }
+        }
+
+    async def _round(self, miners: Sequence[int], image_bytes: int) -> tuple[float, float, list[float]]:
+        """Seconds, seconds of the processor, and milliseconds of each query."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        answers = await asyncio.gather(*(self._timed(miner, image_bytes) for miner in miners))
+        return time.perf_counter() - wall, time.process_time() - cpu, [taken for taken, _ in answers]
 
     async def _timed(self, miner: int, image_bytes: int) -> tuple[float, bytes]:
         """Milliseconds, and the answer, which a validator keeps until its round is over."""
@@ -130,7 +133,9 @@ def main() -> int:
         return 2
     module = sys.argv.pop()  # some stacks read the command line themselves
     server = Server(module)
-    serve({name: getattr(server, name) for name in ("serve", "connect", "rounds", "memory")})
+    usage = Usage()
+    operations = {name: getattr(server, name) for name in ("serve", "connect", "rounds")}
+    serve(operations | {"begin": usage.begin, "usage": usage.read})
     server.close()
     return 0
 
