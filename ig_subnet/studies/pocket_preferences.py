@@ -1,0 +1,145 @@
+"""Preferences in the pocket world, where an exact checker says which of two images shows what their caption says.
+
+For each of many captions that no training saw, the generator draws the caption in 20, 8, 4 and 2 steps, and a caption
+that is wrong in one respect in 20 and 4; some of these are also spoilt by a corruption. Preferred is:
+
+    right over wrong             an image that shows all that is said, over one that surely does not
+    right over unreadable        the same over one drawn so badly that the checker cannot say what it shows
+    clean over spoilt            any image over a spoilt copy of itself
+    spoilt but right over wrong  one that shows all that is said though it is spoilt, over a clean one that does not
+
+The checker calls some spoilt images wrong that are not (docs/pocket.md), so there only what it finds right counts. What
+an image shows comes before how clean it is: another judge might weigh the last kind differently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ig_subnet.pocket import CORRUPTIONS, Scene, caption, check, corrupt, sample_scene
+from ig_subnet.studies.errors import ResultsError
+from ig_subnet.studies.preferences import Pairs, Preferences
+from ig_subnet.studies.results import canonical, differences, replacing
+from ig_subnet.studies.sources import Item, Items
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+OWN_STEPS = (20, 8, 4, 2)
+CHANGED_STEPS = (20, 4)
+SPOILT = (0, 0, 1, 4)  # which of these images are spoilt, the first of them in two ways
+SEVERITIES = (0.1, 0.6)  # below it nothing is seen, above it hardly a thing is left
+
+Draw = Callable[[str, int, int], "Image.Image"]
+"""An image of a caption, by a seed and in a number of steps."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How one image of a caption is made: for the caption itself or another, in how many steps; or from an image of
+    the same caption, by its place, through a corruption.
+    """
+
+    caption: str
+    seed: int
+    steps: int
+    source: int | None = None
+    corruption: str = ""
+    severity: float = 0.0
+
+
+def pocket_preferences(
+    folder: Path, captions: int, seed: int, draw: Draw, progress: Callable[[int], None] = lambda done: None
+) -> Preferences:
+    """Pairs of images in `folder`, which are made as far as they are not there yet; `progress` gets captions done.
+
+    A longer run goes on from a shorter one. Raises `ResultsError` where the folder holds images made otherwise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder / "settings.json", {"seed": seed, "severities": list(SEVERITIES)})
+    rows: list[tuple[int, int, float, int, str]] = []
+    items: list[Item] = []
+    for number in range(captions):
+        rng = np.random.default_rng([seed, number])
+        scene = sample_scene(rng, "held_out")
+        pictures = plan(scene, rng)
+        paths = [folder / f"{number:05d}-{place}.png" for place in range(len(pictures))]
+        images = _made(pictures, paths, draw)
+        rows += [
+            (len(items) + better, len(items) + worse, 1.0, number, kind)
+            for better, worse, kind in judged(pictures, [check(image, scene).everything for image in images])
+        ]
+        items += [Item(path.name, caption(scene), path) for path in paths]
+        progress(number + 1)
+    source = f"the pocket world, {captions:,} held-out captions, seed {seed}"
+    all_items = Items(source, len(items), lambda: iter(items))
+    return Preferences("pocket", f"seed-{seed}", source, all_items, Pairs.of(rows), "strict")
+
+
+def plan(scene: Scene, rng: np.random.Generator) -> list[Picture]:
+    """The images of a scene's caption, always as many, in an order that tells which is which."""
+    from ig_subnet.pocket.training.negatives import CHANGES, applicable
+
+    own, changed = caption(scene), caption(CHANGES[str(rng.choice(applicable(scene)))](scene, rng))
+    drawn = [(own, steps) for steps in OWN_STEPS] + [(changed, steps) for steps in CHANGED_STEPS]
+    pictures = [Picture(text, int(rng.integers(2**31)), steps) for text, steps in drawn]
+    return pictures + [
+        Picture(
+            pictures[source].caption,
+            int(rng.integers(2**31)),
+            pictures[source].steps,
+            source,
+            str(rng.choice(CORRUPTIONS)),
+            float(rng.uniform(*SEVERITIES)),
+        )
+        for source in SPOILT
+    ]
+
+
+def judged(pictures: list[Picture], verdicts: list[bool | None]) -> Iterator[tuple[int, int, str]]:
+    """The better and the worse of each pair that has one, by their places, and which kind of pair it is."""
+    for better, worse in permutations(range(len(pictures)), 2):
+        one, other = pictures[better], pictures[worse]
+        right, wrong = verdicts[better], verdicts[worse]
+        if other.source == better:
+            yield better, worse, "clean over spoilt"
+        elif right is True and other.source is None:
+            if one.source is not None:
+                if wrong is False:
+                    yield better, worse, "spoilt but right over wrong"
+            elif wrong is not True:
+                yield better, worse, "right over unreadable" if wrong is None else "right over wrong"
+
+
+def _made(pictures: list[Picture], paths: list[Path], draw: Draw) -> list[Image.Image]:
+    from PIL import Image
+
+    images: list[Image.Image] = []
+    for picture, path in zip(pictures, paths, strict=True):
+        if path.exists():
+            with Image.open(path) as file:
+                images.append(file.convert("RGB"))
+            continue
+        if picture.source is None:
+            images.append(draw(picture.caption, picture.seed, picture.steps))
+        else:
+            rng = np.random.default_rng(picture.seed)
+            images.append(corrupt(images[picture.source], picture.corruption, picture.severity, rng))
+        with replacing(path) as partial:
+            images[-1].save(partial, "PNG")
+    return images
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    if not path.exists():
+        with replacing(path) as partial:
+            partial.write_text(canonical(settings), encoding="utf-8")
+    elif different := differences(settings, json.loads(path.read_text(encoding="utf-8"))):
+        raise ResultsError(f"{path.parent} holds images made with another {different}: name another output")
