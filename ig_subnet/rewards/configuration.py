@@ -62,12 +62,18 @@ class RobustConfig(_Section):
         return self
 
 
+class FittedConfig(_Section):
+    """Where the weights come from, when they were learnt from preferences (scripts/fit_mixture.py)."""
+
+    provenance: str = Field(min_length=1)
+
+
 class RewarderConfig(_Section):
     """The section. `topics` is a gate: for a topic named there, its weights replace those of the experts.
 
     `micro_batch` is how many images go through the experts at a time; "auto" follows the device's free memory.
     `resize` is where images are resized: by Pillow as the experts' authors did, or on the device. `compile` runs the
-    towers through torch.compile. Without `robust`, robust scores are the plain ones.
+    towers through torch.compile. Without `robust`, robust scores are the plain ones. `fitted` is for people to read.
     """
 
     experts: dict[str, ExpertConfig] = Field(min_length=1)
@@ -77,6 +83,7 @@ class RewarderConfig(_Section):
     micro_batch: int | Literal["auto"] = "auto"
     compile: bool = False
     robust: RobustConfig | None = None
+    fitted: FittedConfig | None = None
 
     @model_validator(mode="after")
     def _check_names_and_weights(self) -> Self:
