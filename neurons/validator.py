@@ -31,13 +31,13 @@ from ig_subnet.reporting.wandb_log import WandbError, WandbRun, open_run
 from ig_subnet.validating.answers import Ask, Decode, RoundSettings
 from ig_subnet.validating.describe import describe_round, round_figures
 from ig_subnet.validating.device import Device, load_models
-from ig_subnet.validating.errors import NotRegistered, ProfileUnusable, RoundError, ValidatingError
+from ig_subnet.validating.errors import NobodyAnswered, NotRegistered, ProfileUnusable, RoundError, ValidatingError
 from ig_subnet.validating.history import History
 from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.plans import Planner
 from ig_subnet.validating.publishing import HeadPublisher
 from ig_subnet.validating.record_service import AddressPublisher, RecordService
-from ig_subnet.validating.regeneration import Regenerator, Verify
+from ig_subnet.validating.regeneration import DISTRUSTED_ROUNDS, Regenerator, Verify
 from ig_subnet.validating.retention import Retention
 from ig_subnet.validating.round import is_askable, run_round
 from ig_subnet.validating.sampling import miners_of
@@ -49,6 +49,7 @@ from protocol import ProtocolError
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 IDLE_SECONDS = 2.0  # the shortest pause after a round that did not take place
 VOID_ROUNDS = 3  # in a row: then the device is broken for good, and a supervisor's restart may mend it
+OUTAGE_SECONDS = 30.0  # the shortest pause after a round in which nobody answered
 AWAY_SECONDS = 5.0  # between two attempts to reach the chain at the start
 
 
@@ -115,7 +116,7 @@ async def compose_and_run(settings: ValidatorSettings) -> None:
             pays_strangers=settings.pays_strangers,
         )
         device = await stack.enter_async_context(Device(load))
-        verify = await load_regenerator(settings, device) if settings.neuron.verify_models else None
+        verify = await load_regenerator(settings, device, memory) if settings.neuron.verify_models else None
         decoders = await stack.enter_async_context(DecoderPool(settings.neuron.decoder_workers))
         signer, verifier = KeypairSigner(wallet.hotkey), BtAuthVerifier(hotkey)
         dendrite = await stack.enter_async_context(
@@ -165,12 +166,17 @@ class ValidatorNeuron:
         self._history: History | None = None
 
     async def run_rounds(self) -> None:
-        """Round after round. What goes wrong in one voids it; three void ones in a row end the validator."""
+        """Round after round. What goes wrong in one voids it; three void ones in a row end the validator, but not where
+        nobody answered: a restart does not mend a network."""
         wanted, done, void = self.settings.neuron.rounds, 0, 0
         while not wanted or done < wanted:
+            least = IDLE_SECONDS
             try:
                 took_place = await self.run_one_round()
                 void = 0
+            except NobodyAnswered as error:
+                took_place, least = False, OUTAGE_SECONDS
+                logger.error("{}", error)
             except RoundError as error:
                 took_place = False
                 void += 1
@@ -180,7 +186,7 @@ class ValidatorNeuron:
             done += took_place
             if not wanted or done < wanted:
                 pause = self.settings.neuron.round_seconds
-                await asyncio.sleep(pause if took_place else max(pause, IDLE_SECONDS))
+                await asyncio.sleep(pause if took_place else max(pause, least))
 
     async def run_one_round(self) -> bool:
         """Asks what the plan says, scores, remembers, and plans the next; False if there is nobody to ask."""
@@ -213,6 +219,7 @@ class ValidatorNeuron:
                 decode=self.decode,
                 history=history,
                 verify=self.verify,
+                known={hotkey for hotkey, miner in self.memory.miners.items() if miner.accumulator > 0},
                 clock=self.clock,
             )
         except RoundError:  # some may have seen the prompts: they are not asked again
@@ -333,8 +340,11 @@ class ValidatorNeuron:
         )
 
 
-async def load_regenerator(settings: ValidatorSettings, device: Device) -> Regenerator:
-    """The models of --neuron.verify_models, on the device. Raises ProfileUnusable for one that cannot be used."""
+async def load_regenerator(settings: ValidatorSettings, device: Device, memory: Memory) -> Regenerator:
+    """The models of --neuron.verify_models, on the device, and who is on record for false declarations.
+
+    Raises ProfileUnusable for a model that cannot be used.
+    """
     from ig_subnet.mining.errors import MiningError
     from ig_subnet.mining.generators import load_reference
 
@@ -345,6 +355,7 @@ async def load_regenerator(settings: ValidatorSettings, device: Device) -> Regen
         height=neuron.image_height,
         share=neuron.verify_share,
         seconds=neuron.verify_seconds,
+        distrusted=await memory.with_store(lambda store: store.false_declarations(DISTRUSTED_ROUNDS)),
     )
     for model in neuron.verify_models:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,6 +127,14 @@ class Findings:
     embedding: NDArray[np.float32] | None = None
     alignment: float | None = None
     unsafe: float | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every figure that there is is a number: on no other can a gate decide."""
+        figures = (self.total, self.incentive, self.disagreement, self.trust, self.alignment, self.unsafe)
+        return all(figure is None or math.isfinite(figure) for figure in figures) and (
+            self.embedding is None or bool(np.isfinite(self.embedding).all())
+        )
 
 
 class Device:

@@ -5,6 +5,7 @@
     ├── ProfileUnusable     the profile's experts or prompts cannot be loaded, or do not fit together
     │   └── Uncalibrated    nobody has measured how an expert of it scores, and weights are to follow from that
     ├── RoundError          the validator itself failed: the round is void, and nobody is observed in it
+    │   └── NobodyAnswered  no miner at all did
     └── StoreError          the score store cannot be used as it is
         ├── StoreMissing    there is no store at this path yet
         ├── StoreLocked     another process writes to it
@@ -37,6 +38,10 @@ class Uncalibrated(ProfileUnusable):
 
 class RoundError(ValidatingError):
     """The validator's own work failed; no miner may be blamed for it."""
+
+
+class NobodyAnswered(RoundError):
+    """No miner that was asked answered, which is more likely this side's doing than that of all of them at once."""
 
 
 class StoreError(ValidatingError):

@@ -27,6 +27,15 @@ class SafetyGate(_Section):
     provenance: str = Field(min_length=1)
 
 
+class Suspicion(_Section):
+    """Limits of likeness, as `DuplicatesGate` has them, beyond which an image is not stopped yet: where a validator can
+    make it again, it does, to see whose it is."""
+
+    laid_over: float = Field(ge=0)
+    times_nearer: float = Field(ge=0)
+    provenance: str = Field(min_length=1)
+
+
 class DuplicatesGate(_Section):
     """Stops an image that is like an earlier one: of the same answer, of another miner's, or of an earlier round.
 
@@ -34,7 +43,8 @@ class DuplicatesGate(_Section):
     of three things holds: their perceptual hashes differ in at most `hash_distance` bits; they are `laid_over` alike
     or more once one is laid over the other (see `imaging.fingerprints`); or one is `times_nearer` as near to the other
     as to the images that further miners made for the same prompt (see `likeness`). The newest `history` images of
-    earlier rounds are remembered.
+    earlier rounds are remembered. `suspicion` has wider limits for what is to be looked at again; without it these are
+    all there are.
     """
 
     hash_distance: int = Field(ge=0, lt=HASH_BITS // 2)
@@ -43,7 +53,16 @@ class DuplicatesGate(_Section):
     expert: str = Field(min_length=1)
     cosine: float = Field(ge=-1, le=1)
     history: int = Field(ge=0, le=10_000_000)
+    suspicion: Suspicion | None = None
     provenance: str = Field(min_length=1)
+
+    def suspecting(self) -> Self:
+        """The same gate with the limits of its suspicion."""
+        if self.suspicion is None:
+            return self
+        return self.model_copy(
+            update={"laid_over": self.suspicion.laid_over, "times_nearer": self.suspicion.times_nearer}
+        )
 
 
 class AlignmentGate(_Section):
@@ -64,9 +83,14 @@ class VerifiedModel(_Section):
 
 
 class RegenerationGate(_Section):
-    """Stops the images of an answer of which one is not what the declared model makes from its seed; by model name."""
+    """Stops the images of an answer of which one is not what the declared model makes from its seed; by model name.
+
+    Where a validator verifies models, what it could not make again if it wanted to, since nothing is declared that it
+    knows, is paid the share `unproven` of its incentive: whoever made it, and whatever was done to it since.
+    """
 
     models: dict[str, VerifiedModel] = Field(min_length=1)
+    unproven: float = Field(default=1, gt=0, le=1)
 
 
 class GateSettings(_Section):

@@ -1,14 +1,15 @@
 """Which images of a round are paid, and why the others are not. Pure: all that is looked at is handed in.
 
-An image passes the gates in the order of `records`: it decodes, can be scored, is safe for work, is like no image of
-its own answer or of another miner's that came earlier, like none of an earlier round and none made for another prompt,
-shows its prompt, and is what its declared model makes.
+An image passes the gates in the order of `records`: it decodes, can be scored, is safe for work, shows its prompt, is
+what its declared model makes, and is like no image of its own answer or of another miner's that came earlier, like none
+of an earlier round and none made for another prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ig_subnet.validating.device import Findings
 from ig_subnet.validating.gate_settings import DuplicatesGate, GateSettings
-from ig_subnet.validating.likeness import Alike, Prints, candidates, is_alike
+from ig_subnet.validating.likeness import Alike, Compared, Prints, candidates, is_alike
 from ig_subnet.validating.records import (
     COPY,
     DUPLICATE,
@@ -56,7 +57,8 @@ class Examined:
     @property
     def is_comparable(self) -> bool:
         """Whether there is all it takes to compare it with other images."""
-        return self.phash is not None and self.findings is not None and self.findings.embedding is not None
+        found = self.findings
+        return self.phash is not None and found is not None and found.is_finite and found.embedding is not None
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,13 @@ class Likeness:
 
 @dataclass(frozen=True, eq=False)
 class Declared:
-    """An image and what its miner declares of it: that `model` made it from `seed`, one of those `asked` for.
+    """An image and what its miner declares of it: that `model` made it for its `prompt` from `seed`, one of those
+    `asked` for. `embedding` is as in `Findings`."""
 
-    `embedding` is as in `Findings`.
-    """
-
-    hotkey: str
-    number: int
+    key: ImageKey
+    prompt: str
     seed: int
-    asked: tuple[int, ...]
+    asked: AbstractSet[int]
     model: str
     embedding: NDArray[np.float32]
 
@@ -105,11 +105,27 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Proofs:
+    """What came of holding images against what their miners declare of them: nothing, where nobody verifies.
+
+    `checks` are of the images that were made again. `unproven` are those that could not be, whoever wanted to: their
+    miner declares nothing, or nothing that is known here, or has declared falsely before.
+    """
+
+    checks: Mapping[ImageKey, Check] = field(default_factory=dict)
+    unproven: AbstractSet[ImageKey] = frozenset()
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """`VALID` or the reason of the first gate that stopped an image (see `records`), with figures that show it."""
+    """`VALID` or the reason of the first gate that stopped an image (see `records`), with figures that show it.
+
+    A valid one is `paid` this share of its incentive.
+    """
 
     reason: str
     evidence: dict[str, Any] | None = None
+    paid: float = 1.0
 
 
 def judge(
@@ -118,47 +134,64 @@ def judge(
     *,
     round_id: int = 0,
     seen: Mapping[ImageKey, Likeness] | None = None,
-    checks: Mapping[tuple[int, str], Check] | None = None,
+    proofs: Proofs | None = None,
+    suspected: Container[ImageKey] = (),
+    compared: Compared | None = None,
 ) -> dict[ImageKey, Verdict]:
     """The verdict on every image of a round.
 
-    `seen` names the image of an earlier round that one is most like, `checks` what came of making images again, by the
-    prompt's position and the miner. Of images that are alike, the earliest keeps its pay: prompts are asked one after
-    the other, answers to one prompt come in the order of `arrived`, images of an answer in that of their numbers.
+    `seen` names the image of an earlier round that one is most like. Of images that are alike, the earliest keeps its
+    pay: prompts are asked one after the other, answers to one prompt come in the order of `arrived`, images of an
+    answer in that of their numbers. But what was made again, and matches, is nobody's copy, whatever it is like. The
+    likeness of those that are `suspected` to others' answers counts by the limits of the gate's suspicion. `compared`
+    is what an earlier verdict on the very same images has compared already, and is added to.
     """
-    seen, checks = seen or {}, checks or {}
-    alike = _duplicates(images, gates, gates.duplicates, round_id, seen) if gates.duplicates else {}
+    seen, proofs = seen or {}, proofs or Proofs()
+    false = {key[:2]: check for key, check in proofs.checks.items() if not check.matches}
+    faults = {image.key: _fault(image, gates, false.get(image.key[:2])) for image in images}
+    alike: dict[ImageKey, Likeness] = {}
+    if gates.duplicates:
+        sound = {key for key, fault in faults.items() if fault is None}
+        proven = {key for key, check in proofs.checks.items() if check.matches}
+        alike = _duplicates(images, sound, proven, gates.duplicates, round_id, seen, suspected, compared)
     return {
-        image.key: _verdict(
-            image, gates, alike.get(image.key), checks.get((image.key.position, image.key.hotkey)), round_id
-        )
+        image.key: faults[image.key] or _verdict(image, gates, alike.get(image.key), proofs, round_id)
         for image in images
     }
 
 
-def _verdict(
-    image: Examined, gates: GateSettings, alike: Likeness | None, check: Check | None, round_id: int
-) -> Verdict:
-    """The verdict on one image, which is `alike` to an earlier one, of this round or another."""
+def _fault(image: Examined, gates: GateSettings, false: Check | None) -> Verdict | None:
+    """The verdict of the gates that compare an image with no other one; None where they let it pass.
+
+    `false` is the check of its answer, where that does not match.
+    """
     found = image.findings
     if image.refused is not None:
         return Verdict(image.refused)
-    if found is None:
+    if found is None or not found.is_finite:
         return Verdict(NO_SCORE)
     if (evidence := _unsafe(found, gates)) is not None:
         return Verdict(NOT_SAFE, evidence)
+    if (evidence := _ignores_prompt(found, gates)) is not None:
+        return Verdict(IGNORES_PROMPT, evidence)
+    if false is not None:
+        return Verdict(NOT_REGENERATED, {"checked": asdict(false)})
+    return None
+
+
+def _verdict(image: Examined, gates: GateSettings, alike: Likeness | None, proofs: Proofs, round_id: int) -> Verdict:
+    """The verdict on an image without fault, which is `alike` to an earlier one, of this round or another."""
     if alike is not None:
         if alike.prompt != image.prompt:
             return Verdict(OTHER_PROMPT, alike.evidence())
         if alike.round_id != round_id:
             return Verdict(SEEN_BEFORE, alike.evidence())
         return Verdict(DUPLICATE if alike.key.hotkey == image.key.hotkey else COPY, alike.evidence())
-    if (evidence := _ignores_prompt(found, gates)) is not None:
-        return Verdict(IGNORES_PROMPT, evidence)
-    if check is not None and not check.matches:
-        return Verdict(NOT_REGENERATED, {"checked": asdict(check)})
-    if check is not None and check.number == image.key.number:
+    if (check := proofs.checks.get(image.key)) is not None:
         return Verdict(VALID, {"checked": asdict(check)})
+    if image.key in proofs.unproven and gates.regeneration is not None:
+        share = gates.regeneration.unproven
+        return Verdict(VALID, {"unproven": share}, share)
     return Verdict(VALID)
 
 
@@ -178,16 +211,19 @@ def _ignores_prompt(found: Findings, gates: GateSettings) -> dict[str, Any] | No
 
 def _duplicates(
     images: Sequence[Examined],
-    gates: GateSettings,
+    sound: Container[ImageKey],
+    proven: Container[ImageKey],
     gate: DuplicatesGate,
     round_id: int,
     seen: Mapping[ImageKey, Likeness],
+    suspected: Container[ImageKey],
+    compared: Compared | None,
 ) -> dict[ImageKey, Likeness]:
-    """For each image that is like an earlier one, that one: of its own answer if there is such a one, else of another
-    answer to its prompt, else of an earlier round, else of another prompt of this round.
+    """For each of the `sound` images that is like an earlier one, that one: of its own answer if there is such a one,
+    else of another answer to its prompt, else of an earlier round, else of another prompt of this round.
 
-    An image that is stopped itself is nobody's original: it says nothing of how like each other honest images of the
-    prompt are, and whoever is paid nothing for it must not take anything from others with it.
+    An image that is stopped is nobody's original: it says nothing of how like each other honest images of the prompt
+    are, and whoever is paid nothing for it must not take anything from others with it.
     """
     ordered = sorted(
         (image for image in images if image.is_comparable),
@@ -196,10 +232,7 @@ def _duplicates(
     prints = prints_of(ordered)
     positions = np.array([image.key.position for image in ordered])
     _, miners = np.unique([image.key.hotkey for image in ordered], return_inverse=True)
-    stopped = [
-        one.findings and (_unsafe(one.findings, gates) or _ignores_prompt(one.findings, gates)) for one in ordered
-    ]
-    original = np.array([not evidence for evidence in stopped], bool)
+    original = np.array([image.key in sound for image in ordered], bool)
     alike: dict[ImageKey, Likeness] = {}
 
     def place(found: Alike) -> Likeness:
@@ -207,23 +240,26 @@ def _duplicates(
         return Likeness(round_id, other.key, other.prompt, found)
 
     for index, image in enumerate(ordered):
+        if not original[index] or image.key in proven:
+            continue
         before, same_prompt = original[:index], positions[:index] == positions[index]
         own, others, elsewhere = (
-            candidates((prints, index), prints, np.flatnonzero(before & chosen), gate)
+            candidates((prints, index), prints, np.flatnonzero(before & chosen), gate, compared)
             for chosen in (
                 same_prompt & (miners[:index] == miners[index]),
                 same_prompt & (miners[:index] != miners[index]),
                 ~same_prompt,
             )
         )
-        nearest = [(place(found), others) for found in own[:1]]
+        nearest = [(place(found), others, gate) for found in own[:1]]
         for found in others[:1]:
-            nearest.append((place(found), [one for one in others if miners[one.index] != miners[found.index]]))
+            rivals = [one for one in others if miners[one.index] != miners[found.index]]
+            nearest.append((place(found), rivals, gate.suspecting() if image.key in suspected else gate))
         if image.key in seen:
-            nearest.append((seen[image.key], others))
-        nearest += [(place(found), others) for found in elsewhere[:1]]
-        for likeness, rivals in nearest:
-            if is_alike(likeness.figures, rivals, gate):
+            nearest.append((seen[image.key], others, gate))
+        nearest += [(place(found), others, gate) for found in elsewhere[:1]]
+        for likeness, rivals, limits in nearest:
+            if is_alike(likeness.figures, rivals, limits):
                 alike[image.key] = likeness
                 original[index] = False
                 break

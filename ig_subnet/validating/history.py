@@ -13,7 +13,7 @@ from ig_subnet.imaging.fingerprints import FINGERPRINT_BYTES
 from ig_subnet.validating.gate_settings import DuplicatesGate
 from ig_subnet.validating.gates import Examined, ImageKey, Likeness, prints_of
 from ig_subnet.validating.likeness import Prints, candidates
-from ig_subnet.validating.records import FingerprintRow, RoundRecord
+from ig_subnet.validating.records import VALID, FingerprintRow, RoundRecord
 from ig_subnet.validating.store import ScoreStore
 
 
@@ -70,14 +70,15 @@ class History:
             logger.warning("{} images of earlier rounds have no fingerprint that could be compared", left_out)
 
     def add_round(self, record: RoundRecord) -> None:
-        """Remembers the images of a recorded round, those that gates have stopped too."""
+        """Remembers the images of a recorded round that no gate has stopped: what was never paid is nobody's original,
+        and must not keep anybody from being paid."""
         prompts = {prompt.position: prompt.text for prompt in record.prompts}
         self.add(
             FingerprintRow(
                 row.round_id, row.position, row.hotkey, row.number, prompts[row.position], row.phash, row.embedding
             )
             for row in record.images
-            if row.phash is not None and row.embedding is not None
+            if row.verdict == VALID and row.phash is not None and row.embedding is not None
         )
 
     def seen(self, images: Sequence[Examined]) -> dict[ImageKey, Likeness]:

@@ -65,6 +65,10 @@ class Prints:
         return len(self.hashes)
 
 
+Compared = dict[tuple[int, int], float]
+"""How like images of the same prints are once laid over each other, by their indices, as far as that is known."""
+
+
 @dataclass(frozen=True)
 class Alike:
     """An image of a pool that one may be like (`index`), and the figures that say how like.
@@ -80,13 +84,18 @@ class Alike:
 
 
 def candidates(
-    image: tuple[Prints, int], pool: Prints, among: slice | NDArray[np.intp], gate: DuplicatesGate
+    image: tuple[Prints, int],
+    pool: Prints,
+    among: slice | NDArray[np.intp],
+    gate: DuplicatesGate,
+    compared: Compared | None = None,
 ) -> list[Alike]:
     """The images of a pool, `among` some of them, that another one may be like, the most alike first.
 
     `image` is named by the prints it belongs to and its index in them. Looked at are those alike by their embedding,
     among the nearest by their hash, so what this takes is bounded whatever the size of the pool. Where hashes are
-    within the gate's distance, the nearest of these is the only one.
+    within the gate's distance, the nearest of these is the only one. What was laid over each other for the same image
+    and pool before may be told by `compared`, to which the rest is added.
     """
     prints, index = image
     hashes = pool.hashes[among]
@@ -102,7 +111,12 @@ def candidates(
     figures = zip(nearest.tolist(), distances.tolist(), cosines.tolist(), strict=True)
     if distances[0] <= gate.hash_distance:
         return [Alike(*next(figures))]
-    likeness = laid_over(prints.fingerprints[index], pool.fingerprints[nearest]).tolist()
+    compared = {} if compared is None else compared
+    new = [other for other in nearest.tolist() if (index, other) not in compared]
+    if new:
+        found = laid_over(prints.fingerprints[index], pool.fingerprints[new]).tolist()
+        compared.update(((index, other), like) for other, like in zip(new, found, strict=True))
+    likeness = [compared[index, other] for other in nearest.tolist()]
     all_figures = [Alike(*told, laid_over=like) for told, like in zip(figures, likeness, strict=True)]
     return [all_figures[number] for number in np.argsort([-like for like in likeness], kind="stable")]
 

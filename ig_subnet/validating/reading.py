@@ -15,6 +15,8 @@ from ig_subnet.prompts import Uses
 from ig_subnet.validating.commitments import FIRST_HEAD
 from ig_subnet.validating.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreMissing, StoreTooNew
 from ig_subnet.validating.records import (
+    NOT_REGENERATED,
+    VALID,
     AnswerRow,
     AverageRow,
     CommitmentRow,
@@ -49,10 +51,11 @@ FIRST_FINGERPRINT = """
     ORDER BY round_id DESC, position DESC, hotkey DESC, number DESC LIMIT 1 OFFSET ?"""
 FINGERPRINTS = """
     SELECT image.round_id, image.position, hotkey, number, text, phash, embedding
-    FROM fingerprints AS image CROSS JOIN prompts AS prompt
-        ON prompt.round_id = image.round_id AND prompt.position = image.position
-    WHERE (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?)
+    FROM fingerprints AS image CROSS JOIN prompts AS prompt USING (round_id, position)
+    CROSS JOIN images AS judged USING (round_id, position, hotkey, number)
+    WHERE (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?) AND judged.verdict = ?
     ORDER BY image.round_id, image.position, hotkey, number"""
+LAST_FALSE = "SELECT hotkey, MAX(round_id) FROM images WHERE round_id >= ? AND verdict = ? GROUP BY hotkey"
 
 # Point look-ups from the newest round down.
 ASKED_ROUNDS = """
@@ -158,12 +161,18 @@ class StoreReader:
             return {id: Uses(times, miners) for id, times, miners in self._connection.execute(USES, wanted)}
 
     def fingerprints(self, limit: int) -> Iterator[FingerprintRow]:
-        """The newest `limit` images that have a perceptual hash, the oldest of them first, whatever their verdict."""
+        """Of the newest `limit` images that have a perceptual hash those that no gate has stopped, oldest first."""
         with explained(self.path):
             if self.version() >= 4 and limit > 0:
                 first = self._connection.execute(FIRST_FINGERPRINT, (limit - 1,)).fetchone() or (0, 0, "", 0)
-                for row in self._connection.execute(FINGERPRINTS, first):
+                for row in self._connection.execute(FINGERPRINTS, (*first, VALID)):
                     yield FingerprintRow(*row)
+
+    def false_declarations(self, rounds: int) -> dict[str, int]:
+        """The last of the newest `rounds` in which a miner's answer was not what it declared, by hotkey."""
+        with explained(self.path):
+            wanted = self.next_round_id() - rounds, NOT_REGENERATED
+            return dict(self._connection.execute(LAST_FALSE, wanted).fetchall())
 
     def asked_rounds(self, hotkey: str, before: int, limit: int, within: int) -> list[int]:
         """The ids of the newest `limit` rounds that this miner was asked in, newest first; of the `within` rounds below

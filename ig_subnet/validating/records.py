@@ -22,12 +22,14 @@ The gates of decoding give reasons of their own (`ig_subnet.imaging`); the other
 """
 NO_SCORE = "no finite score"
 NOT_SAFE = "not safe for work"
+IGNORES_PROMPT = "ignores the prompt"
+NOT_REGENERATED = "not what the declared model makes"
 DUPLICATE = "duplicate within the answer"
 COPY = "copy of another miner's image"
 SEEN_BEFORE = "seen before"
 OTHER_PROMPT = "same image for another prompt"
-IGNORES_PROMPT = "ignores the prompt"
-NOT_REGENERATED = "not what the declared model makes"
+DISPROVABLE = frozenset({DUPLICATE, COPY, SEEN_BEFORE, OTHER_PROMPT})
+"""Those that are disproved by making the image again from its own seed: what matches was not taken from anywhere."""
 
 
 @dataclass(frozen=True)

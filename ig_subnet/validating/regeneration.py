@@ -1,8 +1,9 @@
 """Verification by re-generation: is an image what the model that its miner declares makes from its seed?
 
-Of a share of the answers that declare a model the validator has, drawn from the round's secret, one image is made again
-as declared, and both are compared by the cosine of their embeddings: never by hash, since another machine, batch size
-or number format adds up in another order. An answer that declares nothing, or too little, is not verified.
+An image that declares a model the validator has can be made again as declared, and both are compared by the cosine of
+their embeddings: never by hash, since another machine, batch size or number format adds up in another order. When the
+images of a round are there, that is done with those that look like somebody else's, since a match proves that they are
+not, and with a share of the other answers, drawn from the round's secret.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import gc
 import random
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol, Self
 
 import numpy as np
@@ -22,16 +25,24 @@ from PIL import Image
 
 from ig_subnet.validating.device import Device
 from ig_subnet.validating.errors import ProfileUnusable
-from ig_subnet.validating.gates import Check, Declared
-from ig_subnet.validating.records import PromptRow
+from ig_subnet.validating.gates import Check, Declared, ImageKey, Proofs, Verdict
+from ig_subnet.validating.records import DISPROVABLE, VALID
 from ig_subnet.validating.sampling import derived_seed
 from protocol import Declaration
 
-Verify = Callable[[PromptRow, Sequence[Declared], bytes], Awaitable[Mapping[str, Check]]]
-"""Holds images declared for a prompt against their declarations, those that the round's secret draws: by hotkey."""
+Judge = Callable[[Proofs, AbstractSet[ImageKey]], Awaitable[Mapping[ImageKey, Verdict]]]
+"""The verdicts on a round by what is proven so far, with those images suspected (see `gates.judge`)."""
+
+Verify = Callable[[int, Sequence[Declared], bytes, Judge], Awaitable[Proofs]]
+"""Holds the images of a round, by its number and secret, against what is declared of them."""
 
 WARM_UP = "a red circle", 4  # prompt and steps
 SMOOTHING = 0.3  # share of the newest measurement in a model's pace
+LARGEST_SHARE = 0.25  # of a round's seconds for one image: what takes longer cannot be made again
+PASSES = 8  # over the suspects of a round: what was made again may be the original of others
+# Rounds in which nothing is believed of who declared falsely. With a share of 0.1 of one prompt a round, a lie that
+# nobody suspects lives 10 rounds; paid half from then on, it has earned a fifth, cubed, of what the truth would have.
+DISTRUSTED_ROUNDS = 50
 
 
 class Model(Protocol):
@@ -49,19 +60,24 @@ class Model(Protocol):
 
 @dataclass
 class _Reference:
-    """A model on the device: `cosine` is the least of honest images, as `expert` embeds them, `pace` seconds a step."""
+    """A model on the device: `cosine` is the least of honest images, as `expert` embeds them, `pace` seconds a step.
+
+    `fastest` is the best pace so far: what can be made again must not depend on how busy the device is.
+    """
 
     model: Model
     expert: str
     cosine: float
     pace: float
+    fastest: float
 
 
 class Regenerator:
     """Makes images of `width` x `height` pixels again; it is a `Verify`.
 
-    Each answer that can be verified is so with the chance `share`, as far as `seconds` of the device allow in a round:
-    an image that would take more than is left of them is not made, and costs its miner nothing.
+    In each round suspects come first, one of a miner at a time and in an order that nobody can foresee; then each
+    answer of which nothing was checked is with the chance `share`, all as far as `seconds` of the device allow. Whoever
+    was `distrusted` in a round, by hotkey, is believed nothing in the `DISTRUSTED_ROUNDS` after it.
     """
 
     def __init__(
@@ -72,15 +88,18 @@ class Regenerator:
         height: int,
         share: float,
         seconds: float,
+        distrusted: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._device = device
         self._size = width, height
         self._share = share
         self._seconds = seconds
+        self._distrusted = dict(distrusted or {})
         self._clock = clock
         self._references: dict[str, _Reference] = {}
-        self._round, self._left = 0, 0.0
+        self._left = 0.0  # of the seconds of the present round
+        self._unmakeable: set[ImageKey] = set()  # of the present round: it was tried
 
     async def load(self, load: Callable[[], Model]) -> None:
         """Has `load` load a model in the device's thread, and learns its pace there.
@@ -101,56 +120,93 @@ class Regenerator:
             _, seconds = await self._device.run(self._generate, model, prompt, 0, steps)
         gc.collect()  # as `Device` does, and for its reason
         gc.freeze()
+        pace = seconds / steps
         self._references[model.name] = _Reference(
-            model, gates.duplicates.expert, measured[model.name].cosine, seconds / steps
+            model, gates.duplicates.expert, measured[model.name].cosine, pace, pace
         )
 
-    async def __call__(self, prompt: PromptRow, declared: Sequence[Declared], secret: bytes) -> Mapping[str, Check]:
-        """The checks of the answers that were drawn, and could be verified in time; as `Verify`."""
-        if prompt.round_id != self._round:
-            self._round, self._left = prompt.round_id, self._seconds
-        known = [image for image in declared if self._declaration(image) is not None]
-        checks = {}
-        for image in drawn(known, self._share, derived_seed(secret, f"verify {prompt.position}")):
-            check = await self._check(image, prompt.text)
-            if check is not None:
-                checks[image.hotkey] = check
-        return checks
+    async def __call__(self, round_id: int, declared: Sequence[Declared], secret: bytes, judge: Judge) -> Proofs:
+        """What could be proven of the images of a round in time; as `Verify`."""
+        self._left, self._unmakeable = self._seconds, set()
+        first = round_id - DISTRUSTED_ROUNDS
+        self._distrusted = {hotkey: since for hotkey, since in self._distrusted.items() if first <= since < round_id}
+        images = {image.key: image for image in declared}
+        checks: dict[ImageKey, Check] = {}
+
+        def proofs() -> Proofs:
+            provable = checks.keys() | {image.key for image in declared if self._declaration(image)}
+            return Proofs(dict(checks), images.keys() - provable)
+
+        looked_at: set[ImageKey] = set()
+        for number in range(PASSES):
+            found = proofs()
+            unclear = images.keys() - looked_at - found.unproven
+            verdicts = await judge(found, unclear)
+            suspects = {key for key in unclear if verdicts[key].reason in DISPROVABLE}
+            if not suspects:
+                break
+            looked_at |= suspects
+            order = by_turns([images[key] for key in suspects], derived_seed(secret, f"suspects {number}"))
+            checks |= await self._check_all(order, round_id)
+        answers = {key[:2] for key in checks}
+        others = [
+            image
+            for key, image in images.items()
+            if key[:2] not in answers and verdicts[key].reason == VALID and self._declaration(image)
+        ]
+        checks |= await self._check_all(drawn(others, self._share, derived_seed(secret, "verify")), round_id)
+        return proofs()
 
     def _declaration(self, image: Declared) -> tuple[Declaration, int, _Reference] | None:
         """What is declared, in how many steps, and the model for it; None for what cannot be made again."""
+        if image.key in self._unmakeable or image.key.hotkey in self._distrusted:
+            return None
         found = Declaration.parse(image.model)
         if found is None or found.steps is None or found.model not in self._references:
             return None
-        return found, found.steps, self._references[found.model]
-
-    async def _check(self, image: Declared, prompt: str) -> Check | None:
-        """How like the image is to the one made again; None where that takes too long or cannot be done."""
-        known = self._declaration(image)
-        assert known is not None
-        declaration, steps, reference = known
-        if image.seed not in image.asked:
-            return Check(image.number, image.model, None, reference.cosine, matches=False)
-        expected = steps * reference.pace
-        if expected > self._left:
+        reference = self._references[found.model]
+        if found.steps * reference.fastest > LARGEST_SHARE * self._seconds:
             return None
-        self._left -= expected
-        again, seconds = await self._device.run(self._again, reference.model, declaration, prompt, image.seed, steps)
-        self._left += expected - seconds
+        return found, found.steps, reference
+
+    async def _check_all(self, images: Iterable[Declared], round_id: int) -> dict[ImageKey, Check]:
+        """The checks of as many of the images as there is time for. Who fails one is not believed any more."""
+        checks = {}
+        for image in images:
+            known = self._declaration(image)
+            if known is not None and (check := await self._check(image, *known)) is not None:
+                checks[image.key] = check
+                if not check.matches:
+                    self._distrusted[image.key.hotkey] = round_id
+        return checks
+
+    async def _check(
+        self, image: Declared, declaration: Declaration, steps: int, reference: _Reference
+    ) -> Check | None:
+        """How like the image is to the one made again; None where that takes too long or cannot be done."""
+        told = image.key.number, image.model
+        if image.seed not in image.asked:
+            return Check(*told, None, reference.cosine, matches=False)
+        if steps * reference.pace > self._left:
+            return None
+        again, seconds = await self._device.run(self._again, reference.model, declaration, image, steps)
+        self._left -= seconds
         if again is None:
+            self._unmakeable.add(image.key)
             return None
         reference.pace += SMOOTHING * (seconds / steps - reference.pace)
+        reference.fastest = min(reference.fastest, seconds / steps)
         (embedding,) = await self._device.embed([again], reference.expert)
         cosine = min(1.0, float(embedding @ image.embedding))  # rounding
-        return Check(image.number, image.model, cosine, reference.cosine, matches=cosine >= reference.cosine)
+        return Check(*told, cosine, reference.cosine, matches=cosine >= reference.cosine)
 
     def _again(
-        self, model: Model, declaration: Declaration, prompt: str, seed: int, steps: int
+        self, model: Model, declaration: Declaration, image: Declared, steps: int
     ) -> tuple[NDArray[np.uint8] | None, float]:
         """As `_generate`, with None for what cannot be made with the settings that a stranger declares."""
         started = self._clock()
         try:
-            return self._generate(model.as_declared(declaration), prompt, seed, steps)
+            return self._generate(model.as_declared(declaration), image.prompt, image.seed, steps)
         except Exception as error:  # each scheduler has exceptions of its own
             logger.warning("cannot make an image as declared, {}: {}: {}", declaration, type(error).__name__, error)
             return None, self._clock() - started
@@ -162,12 +218,25 @@ class Regenerator:
         return None if image is None else np.asarray(image), self._clock() - started
 
 
-def drawn(declared: Sequence[Declared], share: float, seed: bytes) -> list[Declared]:
+def by_turns(images: Sequence[Declared], seed: bytes) -> list[Declared]:
+    """All of them in an order that follows from `seed`: one of each miner, then the next one of each, and so on."""
+    chance = random.Random(seed)
+    miners: dict[str, list[Declared]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: image.key):
+        miners[image.key.hotkey].append(image)
+    queues = list(miners.values())
+    chance.shuffle(queues)
+    for queue in queues:
+        chance.shuffle(queue)
+    return [image for turn in zip_longest(*queues) for image in turn if image is not None]
+
+
+def drawn(images: Sequence[Declared], share: float, seed: bytes) -> list[Declared]:
     """One image of each answer that is drawn, in an order that follows from `seed`; each has the chance `share`."""
     chance = random.Random(seed)
-    answers: dict[str, list[Declared]] = defaultdict(list)
-    for image in declared:
-        answers[image.hotkey].append(image)
-    chosen = [chance.choice(images) for _, images in sorted(answers.items()) if chance.random() < share]
+    answers: dict[tuple[int, str], list[Declared]] = defaultdict(list)
+    for image in images:
+        answers[image.key[:2]].append(image)
+    chosen = [chance.choice(of_answer) for _, of_answer in sorted(answers.items()) if chance.random() < share]
     chance.shuffle(chosen)
     return chosen

@@ -11,7 +11,7 @@ import numpy as np
 
 from ig_subnet.validating.answers import Answer, ReceivedImage
 from ig_subnet.validating.device import Findings
-from ig_subnet.validating.gates import Check, ImageKey, Verdict
+from ig_subnet.validating.gates import ImageKey, Verdict
 from ig_subnet.validating.records import VALID, AnswerRow, ExpertScoreRow, ImageRow, PromptRow
 
 SMALLEST_INCENTIVE = 1e-6  # of a valid image, so that any is above none; a normal CDF reaches 0 in float32
@@ -19,15 +19,11 @@ SMALLEST_INCENTIVE = 1e-6  # of a valid image, so that any is above none; a norm
 
 @dataclass(frozen=True, eq=False)
 class ExaminedPrompt:
-    """A prompt with its answers, what the device says of their images, and what came of making some again.
-
-    `findings` are of the images that decode, `checks` by the miner's hotkey.
-    """
+    """A prompt with its answers, and what the device says of those of their images that decode."""
 
     row: PromptRow
     answers: Sequence[Answer]
     findings: Mapping[ImageKey, Findings | None]
-    checks: Mapping[str, Check]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,8 @@ class Rows:
 
 
 def rows_of(prompts: Iterable[ExaminedPrompt], verdicts: Mapping[ImageKey, Verdict], images_asked: int) -> Rows:
-    """All rows; an image whose verdict is not `VALID` earns 0, whatever its score, and so does one that is missing."""
+    """All rows; an image whose verdict is `VALID` earns the share of its incentive that it is paid, any other one 0,
+    whatever its score, and so does one that is missing."""
     rows = Rows()
     for prompt in prompts:
         for answer in prompt.answers:
@@ -50,7 +47,7 @@ def rows_of(prompts: Iterable[ExaminedPrompt], verdicts: Mapping[ImageKey, Verdi
                 found, verdict = prompt.findings.get(key), verdicts[key]
                 incentive = 0.0
                 if verdict.reason == VALID and found is not None:
-                    incentive = min(1.0, max(SMALLEST_INCENTIVE, found.incentive))
+                    incentive = min(1.0, max(SMALLEST_INCENTIVE, verdict.paid * found.incentive))
                 earned += incentive
                 rows.images.append(_image_row(prompt.row.round_id, key, image, found, verdict, incentive))
                 rows.expert_scores.extend(

@@ -13,7 +13,7 @@ from made_up_images import DUPLICATES, GATES, PICTURES, embedding_of, examined
 
 from ig_subnet.validating.errors import ProfileUnusable
 from ig_subnet.validating.gate_settings import GateSettings
-from ig_subnet.validating.gates import Check, Examined, ImageKey, Likeness, Verdict, judge
+from ig_subnet.validating.gates import Check, Examined, ImageKey, Likeness, Proofs, Verdict, judge
 from ig_subnet.validating.likeness import FEWEST_RIVALS, Alike, is_alike, times_nearer
 from ig_subnet.validating.records import (
     COPY,
@@ -66,22 +66,22 @@ def test_the_first_reason_in_order_is_given() -> None:
     everything_wrong = examined("alice", number=1, arrived=2.0, unsafe=0.9, alignment=0)
     others = [examined("alice", arrived=2.0), examined("bob", arrived=1.0)]
     known = {"seen": {everything_wrong.key: seen("prompt 0")[ImageKey(0, "alice", 0)]}}
-    off = dict.fromkeys(("nsfw", "duplicates"))
     assert reasons([everything_wrong, *others], **known)[0] == NOT_SAFE
     without_nsfw = GATES.model_copy(update={"nsfw": None})
-    assert reasons([everything_wrong, others[0]], without_nsfw, **known)[0] == DUPLICATE
-    assert reasons([everything_wrong, *others], without_nsfw, **known)[0] == COPY  # as the other one is, too
-    assert reasons([everything_wrong], without_nsfw, **known)[0] == SEEN_BEFORE
-    assert reasons([everything_wrong], GATES.model_copy(update=off))[0] == IGNORES_PROMPT
+    assert reasons([everything_wrong, *others], without_nsfw, **known)[0] == IGNORES_PROMPT
+    only_duplicates = without_nsfw.model_copy(update={"alignment": None})
+    assert reasons([everything_wrong, others[0]], only_duplicates, **known)[0] == DUPLICATE
+    assert reasons([everything_wrong, *others], only_duplicates, **known)[0] == COPY  # as the other one is, too
+    assert reasons([everything_wrong], only_duplicates, **known)[0] == SEEN_BEFORE
     assert reasons([everything_wrong], GateSettings())[0] == VALID
 
 
 def test_an_answer_that_is_not_what_its_model_makes() -> None:
     images = [examined(number=0), examined(number=1, picture=1), examined("bob", picture=2)]
     failed = Check(number=1, model="pocket", cosine=0.5, threshold=0.9, matches=False)
-    verdicts = judge(images, GATES, checks={(0, "alice"): failed})
+    verdicts = judge(images, GATES, proofs=Proofs({images[1].key: failed}))
     assert [verdicts[image.key].reason for image in images] == [NOT_REGENERATED, NOT_REGENERATED, VALID]
-    passed = judge(images, GATES, checks={(0, "alice"): replace(failed, cosine=0.95, matches=True)})
+    passed = judge(images, GATES, proofs=Proofs({images[1].key: replace(failed, cosine=0.95, matches=True)}))
     assert [passed[image.key].reason for image in images] == [VALID] * 3
     assert [passed[image.key].evidence is not None for image in images] == [False, True, False]  # what was looked at
 

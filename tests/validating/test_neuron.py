@@ -241,7 +241,7 @@ async def test_images_are_known_again_after_a_restart_but_not_those_of_a_void_ro
     async with validator(tmp_path, Miners(), gates=gates) as neuron:
         assert await neuron.run_one_round()
         history = await neuron.history()
-        assert history is not None and len(history) == 8
+        assert history is not None and len(history) == 1  # what gates have stopped is nobody's original
     with ScoreStore.open_read_only(tmp_path / "scores.sqlite3") as store:
         verdicts = [[row.verdict for row in store.images() if row.round_id == number] for number in (1, 2)]
     assert sorted(verdicts[0]) == sorted([VALID, COPY, OTHER_PROMPT, OTHER_PROMPT])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
 from numpy.typing import NDArray
@@ -16,14 +18,14 @@ from PIL import Image
 
 from ig_subnet.validating.errors import ProfileUnusable
 from ig_subnet.validating.gate_settings import GateSettings
-from ig_subnet.validating.gates import Declared
-from ig_subnet.validating.records import PromptRow
-from ig_subnet.validating.regeneration import Regenerator, drawn
+from ig_subnet.validating.gates import Declared, ImageKey, Proofs, Verdict
+from ig_subnet.validating.records import COPY, VALID
+from ig_subnet.validating.regeneration import DISTRUSTED_ROUNDS, Regenerator, by_turns, drawn
 from protocol import Declaration
 
 SIZE = 16
 SECRET = b"s" * 32
-PROMPT = PromptRow(1, 0, "colours", "a red circle", 0.5, "made up")
+PROMPT = "a red circle"
 DUPLICATES = {
     "hash_distance": 4,
     "laid_over": 2,
@@ -114,47 +116,80 @@ async def regenerator(painter: Painter, clock: Clock) -> AsyncIterator[Regenerat
     yield await loaded(painter, clock)
 
 
-async def loaded(painter: Painter, clock: Clock, share: float = 1.0, seconds: float = 1000.0) -> Regenerator:
+async def loaded(
+    painter: Painter,
+    clock: Clock,
+    share: float = 1.0,
+    seconds: float = 1000.0,
+    distrusted: Mapping[str, int] | None = None,
+) -> Regenerator:
     device = EyeOnADevice({"duplicates": DUPLICATES, "regeneration": MEASURED})
-    regenerator = Regenerator(device, width=SIZE, height=SIZE, share=share, seconds=seconds, clock=clock)
+    regenerator = Regenerator(
+        device, width=SIZE, height=SIZE, share=share, seconds=seconds, distrusted=distrusted, clock=clock
+    )
     await regenerator.load(lambda: painter)
     painter.made.clear()
     return regenerator
 
 
-def answer(
-    model: str, *, seed: int = 7, made_by: Painter | None = None, made_from: int | None = None, steps: int = 20
+def image(
+    model: str = "painter steps:20",
+    hotkey: str = "alice",
+    *,
+    position: int = 0,
+    number: int = 0,
+    seed: int = 7,
+    made_by: Painter | None = None,
+    made_from: int | None = None,
+    steps: int = 20,
 ) -> Declared:
     """An image that declares `model` and `seed`; made in `steps` by the painter from it, unless told otherwise."""
-    image = (made_by or Painter())._one(PROMPT.text, seed if made_from is None else made_from, steps)
-    return Declared("alice", 0, seed, (7, 8), model, embedding_of(np.asarray(image)))
+    picture = (made_by or Painter())._one(PROMPT, seed if made_from is None else made_from, steps)
+    key = ImageKey(position, hotkey, number)
+    return Declared(key, PROMPT, seed, frozenset({7, 8}), model, embedding_of(np.asarray(picture)))
+
+
+ALICE = ImageKey(0, "alice", 0)
+
+
+async def verified(
+    regenerator: Regenerator, images: Sequence[Declared], suspects: Iterable[ImageKey] = (), round_id: int = 1
+) -> Proofs:
+    """What is proven of images that nobody takes for copies, but for the `suspects`."""
+    suspects = set(suspects)
+
+    async def judge(proofs: Proofs, suspected: AbstractSet[ImageKey]) -> Mapping[ImageKey, Verdict]:
+        return {one.key: Verdict(COPY if one.key in suspected & suspects else VALID) for one in images}
+
+    return await regenerator(round_id, images, SECRET, judge)
 
 
 async def test_an_image_that_is_what_it_declares_matches(regenerator: Regenerator, painter: Painter) -> None:
-    checks = await regenerator(PROMPT, [answer("painter steps:20")], SECRET)
-    assert painter.made == [(PROMPT.text, 7, 20)]
-    check = checks["alice"]
+    proofs = await verified(regenerator, [image()])
+    assert painter.made == [(PROMPT, 7, 20)]
+    check = proofs.checks[ALICE]
     assert (check.matches, check.number, check.model, check.threshold) == (True, 0, "painter steps:20", 0.99)
     assert check.cosine == pytest.approx(1)
+    assert proofs.unproven == set()
 
 
 async def test_declared_settings_are_used(regenerator: Regenerator) -> None:
-    honest = answer("painter steps:9 guidance:1.5", made_by=Painter(1.5), steps=9)
-    assert (await regenerator(PROMPT, [honest], SECRET))["alice"].matches
+    honest = image("painter steps:9 guidance:1.5", made_by=Painter(1.5), steps=9)
+    assert (await verified(regenerator, [honest])).checks[ALICE].matches
 
 
 @pytest.mark.parametrize(
     "false",
     [
-        answer("painter steps:20", made_from=9),
-        answer("painter steps:20", steps=4),
-        answer("painter steps:20 guidance:5"),
-        answer("painter steps:20", made_by=Painter(1.0)),
+        image(made_from=9),
+        image(steps=4),
+        image("painter steps:20 guidance:5"),
+        image(made_by=Painter(1.0)),
     ],
     ids=["seed", "steps", "guidance", "model"],
 )
 async def test_a_false_declaration_does_not_match(false: Declared, regenerator: Regenerator) -> None:
-    check = (await regenerator(PROMPT, [false], SECRET))["alice"]
+    check = (await verified(regenerator, [false])).checks[ALICE]
     assert not check.matches
     assert check.cosine is not None and check.cosine < 0.9
 
@@ -162,7 +197,7 @@ async def test_a_false_declaration_does_not_match(false: Declared, regenerator: 
 async def test_a_seed_that_was_not_asked_for_does_not_match_and_nothing_is_made(
     regenerator: Regenerator, painter: Painter
 ) -> None:
-    check = (await regenerator(PROMPT, [answer("painter steps:20", seed=9)], SECRET))["alice"]
+    check = (await verified(regenerator, [image(seed=9)])).checks[ALICE]
     assert (check.matches, check.cosine, painter.made) == (False, None, [])
 
 
@@ -174,57 +209,165 @@ async def test_a_seed_that_was_not_asked_for_does_not_match_and_nothing_is_made(
         "painter guidance:3",
         "another/model steps:20",
         "painter steps:20 lora:mine",
-        "painter steps:20 scheduler:magic",  # cannot be run: perhaps of a later version
+        "painter steps:20 scheduler:magic",  # cannot be run
+        "painter steps:9999",  # would take all of a round, and more
         "the painter in 20 steps",
     ],
 )
-async def test_what_declares_nothing_that_can_be_verified_costs_nothing(nothing: str, regenerator: Regenerator) -> None:
-    assert await regenerator(PROMPT, [answer(nothing, made_from=99)], SECRET) == {}
+async def test_what_cannot_be_made_again_is_unproven_and_no_lie(nothing: str, regenerator: Regenerator) -> None:
+    for round_id in (1, 2):
+        proofs = await verified(regenerator, [image(nothing, made_from=99)], round_id=round_id)
+        assert (proofs.checks, proofs.unproven) == ({}, {ALICE})
+    assert (await verified(regenerator, [image()], round_id=3)).checks[ALICE].matches
 
 
-async def test_an_image_that_the_models_checker_withholds_is_not_verified(regenerator: Regenerator) -> None:
-    withheld = replace(answer("painter steps:20"), seed=666, asked=(666,))
-    assert await regenerator(PROMPT, [withheld], SECRET) == {}
+async def test_an_image_that_the_models_checker_withholds_is_unproven(regenerator: Regenerator) -> None:
+    withheld = replace(image(), seed=666, asked=frozenset({666}))
+    proofs = await verified(regenerator, [withheld])
+    assert (proofs.checks, proofs.unproven) == ({}, {ALICE})
+
+
+def many(number: int, **told: Any) -> list[Declared]:
+    return [image(hotkey=f"miner {index}", **told) for index in range(number)]
 
 
 async def test_what_a_round_may_take_is_bounded(painter: Painter, clock: Clock) -> None:
-    regenerator = await loaded(painter, clock, seconds=50)
-    many = [replace(answer("painter steps:20"), hotkey=f"miner {number}") for number in range(10)]
-    began = clock.now
-    first = await regenerator(PROMPT, many, SECRET)
-    assert len(first) == 2 and clock.now - began == 40
-    assert await regenerator(replace(PROMPT, position=1), many, SECRET) == {}
-    assert len(await regenerator(replace(PROMPT, position=2), [answer("painter steps:9", steps=9)], SECRET)) == 1
-    assert len(await regenerator(replace(PROMPT, round_id=2), many, SECRET)) == 2, "the next round has its own"
+    regenerator = await loaded(painter, clock, seconds=90)
+    for round_id in (1, 2):
+        began = clock.now
+        proofs = await verified(regenerator, many(10), round_id=round_id)
+        assert len(proofs.checks) == 4 and clock.now - began == 80
+        assert proofs.unproven == set()  # it is not their fault
 
 
-async def test_an_expensive_declaration_does_not_keep_others_from_being_verified(
+async def test_suspects_are_made_again_first_and_one_of_each_miner_before_a_second_one(
     painter: Painter, clock: Clock
 ) -> None:
-    regenerator = await loaded(painter, clock, seconds=50)
-    expensive = [replace(answer("painter steps:999"), hotkey=f"costly {number}") for number in range(10)]
-    false = answer("painter steps:20", made_from=9)
-    checks = await regenerator(PROMPT, [*expensive, false], SECRET)
-    assert set(checks) == {"alice"} and not checks["alice"].matches
+    regenerator = await loaded(painter, clock, seconds=90)
+    several = [image(number=number, seed=7 + number % 2) for number in range(8)]
+    others = many(20)
+    wanted = {one.key for one in [*several, others[3], others[5]]}
+    proofs = await verified(regenerator, [*others, *several], suspects=wanted)
+    assert proofs.checks.keys() <= wanted and len(proofs.checks) == 4
+    assert {others[3].key, others[5].key} <= proofs.checks.keys()
 
 
-async def test_prompts_verified_at_the_same_time_share_the_bound(painter: Painter, clock: Clock) -> None:
-    regenerator = await loaded(painter, clock, seconds=30)
-    prompts = [replace(PROMPT, position=position) for position in range(4)]
-    began = clock.now
-    found = await asyncio.gather(*(regenerator(prompt, [answer("painter steps:20")], SECRET) for prompt in prompts))
-    assert sum(map(len, found)) == 1 and clock.now - began == 20
+async def test_suspects_are_made_again_whatever_the_share(painter: Painter, clock: Clock) -> None:
+    regenerator = await loaded(painter, clock, share=1e-9)
+    proofs = await verified(regenerator, [*many(3), image()], suspects=[ALICE])
+    assert proofs.checks.keys() == {ALICE}
+
+
+async def test_what_looks_like_one_that_was_acquitted_is_suspected_next(painter: Painter, clock: Clock) -> None:
+    regenerator = await loaded(painter, clock, share=1e-9)
+    first, second, third = images = many(3)
+    asked: list[set[ImageKey]] = []
+
+    async def judge(proofs: Proofs, suspected: AbstractSet[ImageKey]) -> Mapping[ImageKey, Verdict]:
+        asked.append(set(suspected))
+        like = first.key if first.key not in proofs.checks else second.key
+        return {one.key: Verdict(COPY if one.key == like and like in suspected else VALID) for one in images}
+
+    proofs = await regenerator(1, images, SECRET, judge)
+    assert asked == [{first.key, second.key, third.key}, {second.key, third.key}, {third.key}]
+    assert proofs.checks.keys() == {first.key, second.key}
+
+
+async def test_who_lies_is_made_again_once_a_round_and_believed_nothing_for_a_time(
+    painter: Painter, clock: Clock
+) -> None:
+    regenerator = await loaded(painter, clock)
+    lies = [image(position=position, made_from=9) for position in range(5)]
+    keys = {one.key for one in lies}
+    proofs = await verified(regenerator, [*lies, *many(1)], suspects=keys)
+    (check,) = (proofs.checks[key] for key in keys & proofs.checks.keys())
+    assert not check.matches
+    assert proofs.unproven == keys - proofs.checks.keys()
+    for round_id in (2, 1 + DISTRUSTED_ROUNDS):
+        later = await verified(regenerator, [image(), *many(1)], suspects=[ALICE], round_id=round_id)
+        assert ALICE in later.unproven and len(later.checks) == 1
+    assert ALICE in (await verified(regenerator, [image()], round_id=2 + DISTRUSTED_ROUNDS)).checks
+
+
+async def test_who_is_on_record_for_a_lie_is_not_believed(painter: Painter, clock: Clock) -> None:
+    regenerator = await loaded(painter, clock, distrusted={"alice": 3})
+    assert (await verified(regenerator, [image()], round_id=4)).unproven == {ALICE}
+    again = await loaded(painter, clock, distrusted={"alice": 3})  # of a round that was void, and is played again
+    assert (await verified(again, [image()], round_id=3)).unproven == set()
+
+
+async def test_nobody_can_use_up_the_time_by_declaring_many_steps(painter: Painter, clock: Clock) -> None:
+    regenerator = await loaded(painter, clock, seconds=100)
+    costly = many(10, model="painter steps:26", steps=26)  # more than a quarter of the time each
+    proofs = await verified(regenerator, [*costly, image()], suspects=[one.key for one in costly])
+    assert proofs.checks.keys() == {ALICE}
+    assert proofs.unproven == {one.key for one in costly}
+
+
+async def test_a_busy_device_makes_nobody_a_suspect(painter: Painter, clock: Clock) -> None:
+    regenerator = await loaded(painter, clock, seconds=100)
+    painter.spend = lambda seconds: clock.spend(9 * seconds)
+    proofs = await verified(regenerator, many(5))
+    assert len(proofs.checks) == 1
+    assert (await verified(regenerator, many(5), round_id=2)).unproven == set()
 
 
 async def test_a_declaration_that_cannot_be_run_is_told(regenerator: Regenerator) -> None:
     lines: list[str] = []
     sink = logger.add(lines.append, format="{level} {message}")
-    await regenerator(PROMPT, [answer("painter steps:20 scheduler:magic")], SECRET)
+    await verified(regenerator, [image("painter steps:20 scheduler:magic")])
     logger.remove(sink)
     assert lines == [
         "WARNING cannot make an image as declared, painter steps:20 scheduler:magic: ValueError: "
         "there is no scheduler magic\n"
     ]
+
+
+@settings(deadline=None)
+@given(
+    told=st.lists(
+        st.tuples(
+            st.sampled_from("abcdef"),
+            st.integers(0, 2),
+            st.sampled_from(["painter steps:20", "painter steps:8", "painter steps:60", "painter", "magic steps:3"]),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=20,
+        unique_by=lambda one: one[:2],
+    ),
+    seconds=st.floats(1, 400),
+)
+def test_whatever_is_declared_time_is_kept_and_who_tells_the_truth_is_believed(
+    told: list[tuple[str, int, str, bool, bool]], seconds: float
+) -> None:
+    """Hotkey, prompt, declaration, whether that is true, and whether the image is a suspect, of each."""
+    clock = Clock()
+    painter = Painter(seconds=clock.spend)
+    images = []
+    for hotkey, position, model, true, _ in told:
+        found = Declaration.parse(model)
+        steps = 20 if found is None or found.steps is None else found.steps
+        images.append(image(model, hotkey, position=position, steps=steps, made_from=None if true else 9))
+    suspects = [one.key for one, (*_, suspect) in zip(images, told, strict=True) if suspect]
+
+    async def played() -> Proofs:
+        regenerator = await loaded(painter, clock, seconds=seconds)
+        began = clock.now
+        proofs = await verified(regenerator, images, suspects)
+        assert clock.now - began <= seconds
+        return proofs
+
+    proofs = asyncio.run(played())
+    liars = {one.key.hotkey for one, (_, _, _, true, _) in zip(images, told, strict=True) if not true}
+    for one, (hotkey, _, model, true, _) in zip(images, told, strict=True):
+        check = proofs.checks.get(one.key)
+        assert check is None or check.matches == true
+        assert not (check and one.key in proofs.unproven)
+        if not model.startswith("painter steps"):
+            assert one.key in proofs.unproven
+        elif hotkey not in liars and model in ("painter steps:20", "painter steps:8") and seconds >= 80:
+            assert one.key not in proofs.unproven
 
 
 # --- what is drawn
@@ -235,32 +378,30 @@ async def test_a_declaration_that_cannot_be_run_is_told(regenerator: Regenerator
     share=st.floats(0.01, 1),
     seed=st.binary(min_size=32, max_size=32),
 )
-def test_at_most_one_image_of_an_answer_is_drawn_whatever_the_order(
+def test_orders_and_draws_do_not_depend_on_how_images_are_listed(
     answers: dict[str, int], share: float, seed: bytes
 ) -> None:
-    images = [
-        replace(answer("painter steps:20"), hotkey=hotkey, number=number)
-        for hotkey, count in answers.items()
-        for number in range(count)
-    ]
+    images = [image(hotkey=hotkey, number=number) for hotkey, count in answers.items() for number in range(count)]
+    another = sorted(images, key=lambda one: (one.key.hotkey[::-1], one.key.number))
     chosen = drawn(images, share, seed)
-    assert len({image.hotkey for image in chosen}) == len(chosen) <= len(answers)
-    by_miner = sorted(images, key=lambda image: (image.hotkey[::-1], image.number))
-    assert keys(drawn(by_miner, share, seed)) == keys(chosen)
+    assert len({one.key.hotkey for one in chosen}) == len(chosen) <= len(answers)
+    assert keys(drawn(another, share, seed)) == keys(chosen)
     assert share < 1 or len(chosen) == len(answers)
+    order = by_turns(images, seed)
+    assert keys(by_turns(another, seed)) == keys(order)
+    assert sorted(keys(order)) == sorted(keys(images))
+    assert len({one.key.hotkey for one in order[: len(answers)]}) == len(answers)
 
 
-def keys(images: Iterable[Declared]) -> list[tuple[str, int]]:
-    return [(image.hotkey, image.number) for image in images]
+def keys(images: Iterable[Declared]) -> list[ImageKey]:
+    return [one.key for one in images]
 
 
 def test_every_answer_and_every_image_has_the_same_chance() -> None:
-    images = [
-        replace(answer("painter steps:20"), hotkey=hotkey, number=number) for hotkey in "abcd" for number in range(2)
-    ]
+    images = [image(hotkey=hotkey, number=number) for hotkey in "abcd" for number in range(2)]
     drawings = [keys(drawn(images, 0.25, number.to_bytes(32, "big"))) for number in range(2000)]
-    for image in images:
-        times = sum(keys([image])[0] in drawing for drawing in drawings)
+    for one in images:
+        times = sum(one.key in drawing for drawing in drawings)
         assert 190 < times < 310  # 250 are expected; five deviations of 15
 
 

@@ -25,10 +25,10 @@ from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdenti
 from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import RoundError
 from ig_subnet.validating.gate_settings import GateSettings
-from ig_subnet.validating.gates import Check, Declared
+from ig_subnet.validating.gates import Check, Declared, ImageKey, Proofs
 from ig_subnet.validating.history import History
 from ig_subnet.validating.records import COPY, SEEN_BEFORE, PromptRow, RoundRecord
-from ig_subnet.validating.regeneration import Verify
+from ig_subnet.validating.regeneration import Judge, Verify
 from ig_subnet.validating.round import RoundResult, is_askable, run_round
 from ig_subnet.validating.rows import SMALLEST_INCENTIVE
 from ig_subnet.validating.sampling import Miner, miner_seed
@@ -345,17 +345,23 @@ async def test_copies_in_a_round_and_of_earlier_rounds_are_not_paid() -> None:
 async def test_what_was_made_again_and_does_not_match_is_not_paid() -> None:
     asked: list[Declared] = []
 
-    async def verify(prompt: PromptRow, declared: Sequence[Declared], secret: bytes) -> dict[str, Check]:
+    async def verify(round_id: int, declared: Sequence[Declared], secret: bytes, judge: Judge) -> Proofs:
         asked.extend(declared)
-        assert secret == SECRET
-        return {"hotkey 2": Check(1, "made up", 0.1, 0.9, matches=False)}
+        assert (round_id, secret) == (PLAN.round, SECRET)
+        return Proofs(
+            {
+                ImageKey(position, "hotkey 2", 1): Check(1, "made up", 0.1, 0.9, matches=False)
+                for position in range(len(PLAN.prompts))
+            }
+        )
 
     ask = pictures(of={f"hotkey {uid}": uid for uid in range(4)}, seconds={})
     result = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), verify=verify)
     assert [hotkey for hotkey, reward in result.observations.items() if reward == 0] == ["hotkey 2"]
     seeds = {row.hotkey: row.seed for row in result.answers if row.position == 0}
-    one = next(image for image in asked if (image.hotkey, image.number) == ("hotkey 1", 1))
-    assert one.asked == (seeds["hotkey 1"], seeds["hotkey 1"] + 1) and one.seed == one.asked[1]
+    one = next(image for image in asked if image.key == ImageKey(0, "hotkey 1", 1))
+    assert one.asked == {seeds["hotkey 1"] + 1} and one.seed == seeds["hotkey 1"] + 1  # the first one is taken
+    assert one.prompt == "prompt 1"
     assert one.model == "made up" and one.embedding.shape == (49,)
 
 

@@ -1,10 +1,11 @@
-"""A round with the pocket model on both sides: who declares what it makes is paid, and so is who declares nothing."""
+"""A round with the pocket model on both sides: who declares what it makes is paid, and who declares nothing in part."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from made_up_models import MadeUpPrompter
@@ -20,6 +21,7 @@ from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdenti
 from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import ProfileUnusable
 from ig_subnet.validating.gate_settings import GateSettings
+from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.records import NOT_REGENERATED, VALID
 from ig_subnet.validating.round import run_round
 from ig_subnet.validating.sampling import Miner
@@ -37,7 +39,7 @@ GATES = {
         "history": 10,
         "provenance": "made up",
     },
-    "regeneration": {"models": {"pocket": {"cosine": 0.9995, "provenance": "made up"}}},
+    "regeneration": {"models": {"pocket": {"cosine": 0.9995, "provenance": "made up"}}, "unproven": 0.5},
 }
 CAPTION = "a cartoon of a small red circle above a large blue square on a white background"
 PLAN = Plan(
@@ -64,13 +66,14 @@ def load() -> Models:
 
 
 @pytest.mark.timeout(600)
-async def test_declarations_are_held_against_the_model() -> None:
+async def test_declarations_are_held_against_the_model(tmp_path: Path) -> None:
     settings = settings_of("--neuron.verify_models", "pocket")
     miner = MinerSettings.model_validate(
         {"subtensor": {"network": "local"}, "neuron": {"device": "cpu", "torch_threads": 1}, "miner": {"steps": 6}}
     )
     async with (
         Device(load) as device,
+        Memory(tmp_path / "scores.sqlite") as memory,
         DecoderPool(1) as decoders,
         DeviceWorker(partial(load_generator, miner), steps=6, queue_size=9) as worker,
         DeviceWorker(partial(load_generator, miner), steps=2, queue_size=9) as cheap,
@@ -96,7 +99,7 @@ async def test_declarations_are_held_against_the_model() -> None:
             device=device,
             ask=ask,
             decode=decoders.decode,
-            verify=await load_regenerator(settings, device),
+            verify=await load_regenerator(settings, device, memory),
         )
     verdicts = {name: {image.verdict for image in result.images if image.hotkey == name} for name in names}
     assert verdicts == {
@@ -110,13 +113,15 @@ async def test_declarations_are_held_against_the_model() -> None:
     (checked,) = [json.loads(text)["checked"] for text in evidence["honest"] if text]  # one image of an answer
     assert checked["matches"] and checked["cosine"] > 0.9999
     assert checked["model"] == worker.declaration
-    assert evidence["cheap, tells nothing"] == [None, None]
+    assert [json.loads(text) for text in evidence["cheap, tells nothing"] if text] == [{"unproven": 0.5}] * 2
+    untold = [row.incentive / row.trust for row in result.images if row.hotkey == "cheap, tells nothing" and row.trust]
+    assert untold and max(untold) <= 0.5
     assert all(json.loads(text)["checked"]["cosine"] < 0.9995 for text in evidence["another seed"] if text)
 
 
 @pytest.mark.timeout(600)
-async def test_a_model_that_cannot_be_verified_ends_the_start() -> None:
-    async with Device(load) as device:
+async def test_a_model_that_cannot_be_verified_ends_the_start(tmp_path: Path) -> None:
+    async with Device(load) as device, Memory(tmp_path / "scores.sqlite") as memory:
         for flags, message in (
             (("--neuron.verify_models", "nowhere"), r"--neuron\.verify_models nowhere: the model nowhere is none of"),
             (("--neuron.verify_models", "noise"), "images of noise cannot be verified"),
@@ -126,4 +131,4 @@ async def test_a_model_that_cannot_be_verified_ends_the_start() -> None:
             ),
         ):
             with pytest.raises(ProfileUnusable, match=message):
-                await load_regenerator(settings_of(*flags), device)
+                await load_regenerator(settings_of(*flags), device, memory)
