@@ -79,6 +79,7 @@ setup(
             "pytest-asyncio>=1.2,<2",
             "pytest-timeout>=2.4,<3",
             "hypothesis>=6.140,<7",
+            'atheris>=3,<4; sys_platform == "linux" and platform_machine == "x86_64"',  # where it has wheels
             "ruff>=0.14,<1",
             "mypy>=1.18",
             "types-PyYAML>=6",
