@@ -9,7 +9,8 @@ hostile ones (scripts/wire_abuse/miners.py), all at once, several times over, wi
 
 For each: honest answers of those asked for, p50 and p99 of their milliseconds, without abuse in the rows "nothing",
 and the victim's peak of resident memory, what it grew by, and the share of one core that it took. The exit status is 0
-only if the honest got every answer, but for the row of the shared address: there it is told what is left.
+only if the honest got every answer, but for the row of the shared address, where it is told what is left, and if no
+attacker got one for a request that was not its own (`served`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from wire_benchmark.ours import OTHER_VALIDATOR, VALIDATOR, signer_of
 from ig_subnet.reporting.measurements import write_measurements
 from protocol import QueryStatus, Target
 
+Answer = dict[str, Any]
 HOST = "127.0.0.1"
 NOTHING = "nothing"
 IMAGE_BYTES = 100_000
@@ -67,9 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         write_measurements(options.json, rows, seconds=options.seconds)
     missing = [row["abuse"] for row in rows if row["answered"] < row["asked"] and not may_be_missing(row)]
+    served = [row["abuse"] for row in rows if row["served"]]
     if missing:
         print(f"honest answers are missing under: {', '.join(missing)}", file=sys.stderr)
-    return 1 if missing else 0
+    if served:
+        print(f"attackers were answered with images: {', '.join(served)}", file=sys.stderr)
+    return 1 if missing or served else 0
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -78,7 +83,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS), metavar="NAME", help="default: all of them"
     )
-    parser.add_argument("--miners", type=int, metavar="N", help="honest and as many hostile ones (default: 64)")
+    parser.add_argument(
+        "--miners", type=int, metavar="N", help="honest and as many hostile ones (default: 64; 0: none)"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="of the dendrite among them (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows, the machine and the versions there")
     parser.add_argument("--quick", action="store_true", help="3 seconds, 22 miners, 1 round")
@@ -86,8 +93,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options.seconds = options.seconds or (3.0 if options.quick else 10.0)
     options.miners = (22 if options.quick else 64) if options.miners is None else options.miners
     options.rounds = options.rounds or (1 if options.quick else 5)
-    if options.seconds <= AHEAD_SECONDS or min(options.miners, options.rounds) < 1:
-        parser.error(f"--seconds must be over {AHEAD_SECONDS}, --miners and --rounds at least 1")
+    if options.seconds <= AHEAD_SECONDS or options.miners < 0 or options.rounds < 1:
+        parser.error(f"--seconds must be over {AHEAD_SECONDS}, --miners at least 0 and --rounds at least 1")
     return options
 
 
@@ -142,7 +149,7 @@ async def under_attack(
     await asyncio.sleep(AHEAD_SECONDS)
     answers = await ask(validator, [target], round((seconds - AHEAD_SECONDS) / PAUSE_SECONDS), PAUSE_SECONDS)
     await besieging
-    outcomes = Counter({f"honest: {status}": times for status, times in unanswered(answers).items()})
+    outcomes = unanswered(answers)
     if megabytes := siege.tally.pop("sent_bytes", 0) // 10**6:
         outcomes["MB sent"] = megabytes
     usage = await call(axon, "usage")
@@ -150,6 +157,7 @@ async def under_attack(
         "victim": "axon",
         "abuse": name,
         "attempts": sum(times for outcome, times in siege.tally.items() if outcome != "captured"),
+        "served": 0 if attack is None or attack.with_a_permit else siege.tally["200"] - siege.tally["captured"],
         **figures(answers),
         **memory(usage),
         "cores": usage["cpu_seconds"] / (time.perf_counter() - began),
@@ -174,15 +182,17 @@ async def among_miners(
     answers = [answer for _ in range(rounds) for answer in await ask(validator, targets, 1, 0.0)]
     seconds = time.perf_counter() - began
     usage = await call(validator, "usage")
-    from_honest = [answer for answer in answers if answer[0] < len(honest)]
-    outcomes = Counter({f"honest: {status}": times for status, times in unanswered(from_honest).items()})
-    for place, status, _ in answers:
-        if place >= len(honest) and status != (expected := HOSTILE[hostile[targets[place]]].expected):
-            outcomes[f"{hostile[targets[place]]}: {status} instead of {expected}"] += 1
+    from_honest = [answer for answer in answers if answer["target"] < len(honest)]
+    outcomes = unanswered(from_honest)
+    for answer in answers:
+        if kind := hostile.get(targets[answer["target"]]):
+            as_expected = answer["status"] == HOSTILE[kind].expected
+            outcomes["as expected" if as_expected else f"{kind}: {answer['status']}"] += 1
     return {
         "victim": "dendrite",
         "abuse": name,
         "attempts": rounds * len(hostile),
+        "served": 0,
         **figures(from_honest),
         **memory(usage),
         "cores": usage["cpu_seconds"] / seconds,
@@ -190,8 +200,8 @@ async def among_miners(
     }
 
 
-async def ask(validator: Oracle, targets: Sequence[Target], times: int, pause_seconds: float) -> list[tuple]:
-    """Number of the target, status and milliseconds of each query."""
+async def ask(validator: Oracle, targets: Sequence[Target], times: int, pause_seconds: float) -> list[Answer]:
+    """What became of each query, see wire_abuse.validator."""
     reply = await call(
         validator,
         "ask",
@@ -209,15 +219,19 @@ async def call(process: Oracle, operation: str, **fields: Any) -> dict[str, Any]
     return await asyncio.to_thread(process.ask, operation, CALL_SECONDS, **fields)
 
 
-def figures(answers: Sequence[tuple]) -> dict[str, Any]:
+def figures(answers: Sequence[Answer]) -> dict[str, Any]:
     """How many answers there are of those asked for, and how soon."""
-    milliseconds = [taken for _, status, taken in answers if status == QueryStatus.ANSWERED]
+    milliseconds = [answer["milliseconds"] for answer in answers if is_right(answer)]
     cuts = quantiles(milliseconds, n=100, method="inclusive") if len(milliseconds) > 1 else [math.nan] * 99
     return {"asked": len(answers), "answered": len(milliseconds), "p50_ms": cuts[49], "p99_ms": cuts[98]}
 
 
-def unanswered(answers: Sequence[tuple]) -> Counter[str]:
-    return Counter(status for _, status, _ in answers if status != QueryStatus.ANSWERED)
+def unanswered(answers: Sequence[Answer]) -> Counter[str]:
+    return Counter(f"honest: {answer['status']}" for answer in answers if not is_right(answer))
+
+
+def is_right(answer: Answer) -> bool:
+    return answer["status"] == QueryStatus.ANSWERED and answer["bytes"] == IMAGE_BYTES
 
 
 def memory(usage: Mapping[str, float]) -> dict[str, float]:

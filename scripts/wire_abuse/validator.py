@@ -6,7 +6,8 @@ KEY is the URI of its hotkey. Targets are lists of hotkey, address and port; all
 512 x 512 pixels and `image_bytes` at once, once every `pause_seconds`.
 
     {"op": "ask", "targets": [[HOTKEY, "127.0.0.1", 8091]], "times": 30, "pause_seconds": 0.1, "deadline_seconds": 5.0,
-        "image_bytes": 100000} -> {"answers": [[0, "answered", 3.1], ...]}; number of the target, status, milliseconds
+        "image_bytes": 100000} -> {"answers": [{"target": 0, "status": "answered", "milliseconds": 3.1,
+        "bytes": 100000}, ...]}; the target is its place in the list
     {"op": "begin"} -> {}, {"op": "usage"} -> {"peak_mib": 120.0, "grown_mib": 40.0, "cpu_seconds": 3.1} since then
 """
 
@@ -23,7 +24,7 @@ from wire_benchmark.ours import SIDE, signer_of
 from wire_benchmark.usage import Usage
 
 from ig_subnet.chain.auth import BtAuthVerifier
-from protocol import Dendrite, QueryStatus, Target, TextToImageSynapse
+from protocol import Dendrite, Target, TextToImageSynapse
 
 
 class Validator:
@@ -53,22 +54,21 @@ class Validator:
 
     async def _ask(
         self, targets: list[Target], synapse: TextToImageSynapse, times: int, pause_seconds: float
-    ) -> list[tuple[int, str, float]]:
+    ) -> list[dict[str, Any]]:
         async with Dendrite(self._signer, self._verifier, allow_private=True) as dendrite:
 
-            async def one(number: int) -> tuple[int, str, float]:
+            async def one(place: int) -> dict[str, Any]:
                 began = time.perf_counter()
-                result = await dendrite.query(targets[number], synapse)
-                status = result.status
-                if status is QueryStatus.ANSWERED and len(result.images[0].data) != synapse.seed:
-                    status = QueryStatus.BAD_RESPONSE
-                return number, status, 1000 * (time.perf_counter() - began)
+                result = await dendrite.query(targets[place], synapse)
+                milliseconds = 1000 * (time.perf_counter() - began)
+                size = sum(len(image.data) for image in result.images)
+                return {"target": place, "status": result.status, "milliseconds": milliseconds, "bytes": size}
 
-            async def round_of_queries(after_seconds: float) -> list[tuple[int, str, float]]:
+            async def everybody(after_seconds: float) -> list[dict[str, Any]]:
                 await asyncio.sleep(after_seconds)
-                return await asyncio.gather(*(one(number) for number in range(len(targets))))
+                return await asyncio.gather(*(one(place) for place in range(len(targets))))
 
-            rounds = await asyncio.gather(*(round_of_queries(number * pause_seconds) for number in range(times)))
+            rounds = await asyncio.gather(*(everybody(number * pause_seconds) for number in range(times)))
             return [answer for answers in rounds for answer in answers]
 
 

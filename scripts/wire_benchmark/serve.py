@@ -66,8 +66,8 @@ def image_of(size: int) -> bytes:
 class Server:
     """Answers requests with one stack."""
 
-    def __init__(self, module: str) -> None:
-        self.stack: Stack = importlib.import_module(module)
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
         self.resources = AsyncExitStack()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -132,7 +132,7 @@ def main() -> int:
         print("usage: python -m wire_benchmark.serve MODULE", file=sys.stderr)
         return 2
     module = sys.argv.pop()  # some stacks read the command line themselves
-    server = Server(module)
+    server = Server(importlib.import_module(module))
     usage = Usage()
     operations = {name: getattr(server, name) for name in ("serve", "connect", "rounds")}
     serve(operations | {"begin": usage.begin, "usage": usage.read})
