@@ -62,14 +62,16 @@ def cells_of(scores: pa.Table, value: str) -> list[Cells]:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Estimates of C means with their standard errors, [C]; and by how much the means of resamples miss them, with the
-    standard errors that the resamples themselves have, [resamples, C].
+    """Estimates of C means with their standard errors and degrees of freedom, [C]; and by how many standard errors the
+    mean of each resample is off, [resamples, C].
+
+    An error is infinite where there are fewer than two prompts.
     """
 
     estimate: Floats
     error: Floats
-    shift: Floats
-    own_error: Floats
+    degrees: Floats
+    miss: Floats
 
     @staticmethod
     def of(values: Floats, weights: Floats) -> Resampled:
@@ -78,40 +80,45 @@ class Resampled:
         count = there.sum(axis=1)
         estimate = np.where(there, values, 0).sum(axis=1) / np.maximum(count, 1)
         centred = np.where(there, values - estimate[:, None], 0)
-        error = np.full(len(values), np.inf)
-        several = count > 1
-        error[several] = np.sqrt((centred[several] ** 2).sum(axis=1) / (count * (count - 1))[several])
-        counts = weights @ there.T.astype(np.float64)
-        shift = weights @ centred.T / np.maximum(counts, 1)
-        squares = weights @ (centred**2).T / np.maximum(counts, 1)
-        variance = squares - shift**2
-        variance[variance < 1e-12 * squares] = 0  # what rounding leaves where a resample has one value only
-        return Resampled(estimate, error, shift, np.sqrt(variance / np.maximum(counts - 1, 1)))
+        degrees = np.maximum(count - 1, 0).astype(np.float64)
+        spread = np.sqrt((centred**2).sum(axis=1) / np.maximum(degrees * count, 1))
+        off = weights @ centred.T / np.maximum(weights @ there.T.astype(np.float64), 1)
+        # The means of resamples scatter by the deviation of the sample, which is that of the prompts less a little.
+        off *= np.sqrt(count / np.maximum(degrees, 1))
+        return Resampled(estimate, np.where(count > 1, spread, np.inf), degrees, _in_errors(off, spread))
 
     @staticmethod
     def mean(parts: Sequence[Resampled]) -> Resampled:
         """Of independent samples with the same columns, each counting the same."""
+        errors = np.array([part.error for part in parts])
+        off = np.sum([part.miss * np.where(np.isinf(part.error), 0, part.error) for part in parts], axis=0)
+        total = np.sqrt((errors**2).sum(axis=0))
         return Resampled(
             np.mean([part.estimate for part in parts], axis=0),
-            np.sqrt(np.sum([part.error**2 for part in parts], axis=0)) / len(parts),
-            np.mean([part.shift for part in parts], axis=0),
-            np.sqrt(np.sum([part.own_error**2 for part in parts], axis=0)) / len(parts),
+            total / len(parts),
+            np.sum([part.degrees for part in parts], axis=0),
+            _in_errors(off, total),
         )
 
     def take(self, columns: Sequence[int]) -> Resampled:
-        return Resampled(
-            self.estimate[columns], self.error[columns], self.shift[:, columns], self.own_error[:, columns]
-        )
+        return Resampled(self.estimate[columns], self.error[columns], self.degrees[columns], self.miss[:, columns])
 
-    def misses(self) -> Floats:
-        """How many of its own standard errors each resample is off, [resamples, C]."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.shift == 0, 0.0, np.abs(self.shift) / self.own_error)
+    def half_widths(self, quantile: Floats | float) -> Floats:
+        """Of intervals of so many standard errors, if these were known exactly; wider as they are estimated.
 
-    def half_widths(self, critical: Floats | float) -> Floats:
-        """Of intervals of so many standard errors; infinite where the error is unknown, 0 where there is none."""
+        A quantile of the normal distribution becomes that of Student's t.
+        """
+        from scipy.stats import norm, t
+
         with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(self.error), np.inf, np.where(self.error == 0, 0.0, critical * self.error))
+            critical = t.isf(norm.sf(quantile), np.maximum(self.degrees, 1))
+            return np.where(np.isinf(self.error), np.inf, critical * self.error)
+
+
+def _in_errors(off: Floats, error: Floats) -> Floats:
+    """Differences in standard errors; 0 where there is no error that they could be told in."""
+    known = np.isfinite(error) & (error > 0)
+    return np.where(known, off / np.where(known, error, 1), 0)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ig_subnet.studies.configuration import POCKET, ModelSettings
 from ig_subnet.studies.making import LoadedModel
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 BEST_STEPS = 20
 

@@ -1,0 +1,93 @@
+"""The figure of the ranking study: what mixture and checker say of each generator, and tau by prompts and by noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ranking_study.tau import GOAL
+
+from ig_subnet.reporting.study_figures import GRID, MUTED, TEXT, colours_of
+from ig_subnet.studies.ranking import Ranking
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREY = "#2a78d6", "#d9622b", "#8d8c86"
+
+Row = dict[str, Any]
+
+
+def draw(rows: Sequence[Row], mixture: Ranking, checker: Ranking, path: Path) -> None:
+    """Four panels; `rows` are those of scripts/study_ranking.py."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+    generators, prompts, scores, images = figure.subplots(2, 2).flat
+    _draw_generators(generators, mixture, checker)
+    for scorer, label, colour in (
+        ("incentive", "the mixture", BLUE),
+        ("checker", "the checker itself, on as many prompts", GREY),
+    ):
+        _draw_band(
+            prompts,
+            [row for row in rows if row["varied"] == "prompts" and row["scorer"] == scorer],
+            "prompts",
+            label,
+            colour,
+        )
+    _draw_band(
+        prompts,
+        [row for row in rows if row["varied"] == "prompts, pairs apart" and row["scorer"] == "incentive"],
+        "prompts",
+        "the mixture, of pairs that the checker tells apart",
+        ORANGE,
+    )
+    _draw_band(scores, [row for row in rows if row["varied"] == "noise of scores"], "noise", "100 prompts", BLUE)
+    _draw_band(images, [row for row in rows if row["varied"] == "noise on images"], "noise", "100 prompts", BLUE)
+    prompts.set(xscale="log", xlabel="prompts, two images of each")
+    prompts.set_xticks(ticks := sorted({row["prompts"] for row in rows if row["varied"] == "prompts"}), ticks)
+    prompts.minorticks_off()
+    scores.set(xlabel="noise on each image's incentive, in standard deviations of all images' incentives")
+    images.set(xlabel="Gaussian noise on each image, in levels of 255; one image of each prompt")
+    for axes in (prompts, scores, images):
+        axes.axhline(GOAL, color=TEXT, linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.set_ylim(min(0.4, axes.get_ylim()[0]), 1.01)
+        axes.set_ylabel("Kendall's tau with the checker", fontsize=7)
+    for axes, title in (
+        (generators, "a  Thirteen generators of known quality"),
+        (prompts, "b  Agreement by the number of prompts"),
+        (scores, "c  … with noise on the scores"),
+        (images, "d  … with noise on the images"),
+    ):
+        axes.set_title(title, loc="left", fontsize=8, fontweight="bold", color=TEXT)
+        axes.xaxis.label.set_fontsize(7)
+        axes.tick_params(labelsize=6.5, colors=MUTED, length=0)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_frame_on(False)
+    prompts.legend(fontsize=6.5, frameon=False, loc="lower right")
+    figure.savefig(path, dpi=200, facecolor="white")
+
+
+def _draw_generators(axes: Axes, mixture: Ranking, checker: Ranking) -> None:
+    right = {one.model: one for one in checker.models}
+    colours = colours_of([one.model for one in checker.models])
+    for one in mixture.models:
+        truth = right[one.model]
+        axes.plot([truth.low, truth.high], [one.mean, one.mean], color=GREY, linewidth=0.8, zorder=2)
+        axes.plot([truth.mean, truth.mean], [one.low, one.high], color=GREY, linewidth=0.8, zorder=2)
+        axes.plot(truth.mean, one.mean, "o", color=colours[one.model], markersize=4.5, zorder=3)
+        axes.annotate(one.model, (truth.mean, one.mean), (4, -7), textcoords="offset points", fontsize=5.8, color=TEXT)
+    axes.set_xlabel("share of pictures that the checker finds entirely right")
+    axes.set_ylabel("mean incentive by the mixture", fontsize=7)
+
+
+def _draw_band(axes: Axes, rows: Sequence[Row], key: str, label: str, colour: str) -> None:
+    """Mean tau, and the band of 95% of the studies."""
+    at = [row[key] for row in rows]
+    axes.fill_between(
+        at, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.16, linewidth=0
+    )
+    axes.plot(at, [row["tau"] for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=label)
