@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ig_subnet.validating.likeness import Prints
 
 SPENT = {"hash_distance": 0.25, "laid_over": 0.125, "times_nearer": 0.6, "alignment": 0.025}  # of the false alarms
+SUSPECTED = {"laid_over": 0.2, "times_nearer": 0.8}  # of the honest images that may be suspected
 DECOYS = 32
 MARGIN = 1.0  # of alignment, in its own unit: some prompts lie so much lower than all of a few dozen others
 COPIES_KEPT = 0.99  # of near-duplicates, by the cosine of embeddings: the fingerprints decide about the rest
@@ -107,6 +108,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--false-alarms", type=float, default=0.04, help="share of honest images that all thresholds may cost (0.04)"
     )
+    parser.add_argument(
+        "--suspected",
+        type=float,
+        default=0.2,
+        help="share of honest images that may look like another's so much that a validator makes them again (0.2)",
+    )
     parser.add_argument("--nsfw", choices=("opennsfw", "diffusers", "off"), default="opennsfw", help="(opennsfw)")
     parser.add_argument("--seed", type=int, default=1, help="of prompts, images, decoys and changes (1)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
@@ -122,6 +129,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         options.prompts, options.miners, options.history = QUICK_PROMPTS, 1, QUICK_HISTORY
     if not 0 < options.false_alarms < 0.5:
         parser.error(f"--false-alarms is a share above 0 and below 0.5, not {options.false_alarms}")
+    if not 0 < options.suspected < 1:
+        parser.error(f"--suspected is a share above 0 and below 1, not {options.suspected}")
     if options.prompts < FEWEST_PROMPTS or options.miners < 1 or options.history < 1:
         parser.error(f"at least {FEWEST_PROMPTS} prompts, 1 miner of each kind and a history of 1 image")
     return options
@@ -241,7 +250,7 @@ def measure_duplicates(
     told: Callable[[float], str],
 ) -> tuple[DuplicatesGate, list[Row]]:
     """The gate, and what each of its tests stops of the honest images. `told` is the provenance, of such a share."""
-    from ig_subnet.validating.gate_settings import DuplicatesGate
+    from ig_subnet.validating.gate_settings import DuplicatesGate, Suspicion
     from ig_subnet.validating.gates import prints_of
 
     prints = prints_of([one.entry for one in honest])
@@ -260,11 +269,17 @@ def measure_duplicates(
     laid_over = lowest_likeness(np.where(rest, nearest["laid_over"], 0), allowed["laid_over"])
     rest &= nearest["laid_over"] < laid_over
     times = lowest_likeness(np.where(rest, nearest["times_nearer"], 1), allowed["times_nearer"])
+    rest &= nearest["times_nearer"] < times
     shares = {
         "hash_distance": float((nearest["bits"] <= distance).mean()),
         "laid_over": float((nearest["laid_over"] >= laid_over).mean()),
         "times_nearer": float((nearest["times_nearer"] >= times).mean()),
     }
+    wider = {
+        test: lowest_likeness(np.where(rest, nearest[test], 0), options.suspected * share)
+        for test, share in SUSPECTED.items()
+    }
+    suspected = rest & np.any([nearest[test] >= limit for test, limit in wider.items()], axis=0)
     gate = DuplicatesGate(
         hash_distance=distance,
         laid_over=laid_over,
@@ -272,12 +287,13 @@ def measure_duplicates(
         expert=expert,
         cosine=cosine,
         history=options.history,
-        provenance=told(float(1 - (rest & (nearest["times_nearer"] < times)).mean())),
+        suspicion=Suspicion(**wider, provenance=told(float(suspected.mean())).replace("stops", "suspects", 1)),
+        provenance=told(float(1 - rest.mean())),
     )
     return gate, [
         {"gate": "duplicates", "test": name, "threshold": getattr(gate, name), "false_alarms": share}
         for name, share in shares.items()
-    ]
+    ] + [{"gate": "duplicates", "test": "suspicion", **wider, "suspected": float(suspected.mean())}]
 
 
 def nearest_honest(honest: Sequence[Honest], prints: Prints, cosine: float) -> dict[str, NDArray[np.float64]]:

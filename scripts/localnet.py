@@ -251,6 +251,7 @@ class Subnet:
             *("--neuron.prompts_per_round", str(PROMPTS_PER_ROUND)),
             *("--neuron.images_per_prompt", str(IMAGES_PER_PROMPT), "--neuron.save_images", str(self.folder.images)),
             *("--neuron.round_seconds", "0", "--neuron.timeout", "60", "--neuron.decoder_workers", "1"),
+            *("--neuron.verify_models", "pocket"),
         ]
 
     def validator_command(self) -> list[str]:

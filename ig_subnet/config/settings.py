@@ -120,7 +120,9 @@ class ValidatorNeuronSettings(NeuronSettings):
         description="hold answers that declare this model (pocket, a hub id, or a directory) against images made "
         "again; may be repeated",
     )
-    verify_share: float = Field(default=0.1, gt=0, le=1, description="share of these answers that is verified")
+    verify_share: float = Field(
+        default=0.25, gt=0, le=1, description="share of these answers that is verified, beside those that are suspected"
+    )
     verify_seconds: float = Field(
         default=10, gt=0, le=300, description="seconds of the device that making images again may take in a round"
     )

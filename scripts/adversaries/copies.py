@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adversaries.answers import COPY_SECONDS, Answer, Honest, Lab, encoded
+from adversaries.answers import ACCOMPLICE_STEPS, COPY_SECONDS, Answer, Honest, Lab, encoded
 from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.gate_settings import DuplicatesGate
 from ig_subnet.validating.likeness import Prints, candidates, is_alike
@@ -80,18 +80,28 @@ async def changed(
 
 @dataclass
 class Copy:
-    """Another hotkey's answer to the same prompt, as it is or with a change; it comes a moment later."""
+    """Another hotkey's answer to the same prompt, as it is or with a change; it comes a moment later.
+
+    With `declares`, it says that the model made it, as who works honestly does.
+    """
 
     lab: Lab
     change: Change | None = None
+    declares: bool = False
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         images = await self.lab.board.answer_to(synapse.prompt)
-        return Answer(encoded(synapse, await changed(self.lab, images, synapse, self.change)), COPY_SECONDS)
+        images = await changed(self.lab, images, synapse, self.change)
+        return Answer(encoded(synapse, images, declaration(self.lab, self.declares)), COPY_SECONDS)
+
+
+def declaration(lab: Lab, declares: bool) -> str:
+    """What the accomplice declares, or nothing."""
+    return str(lab.generator.declaration(ACCOMPLICE_STEPS)) if declares else ""
 
 
 def distort(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Turned by up to 15 degrees, scaled by up to a quarter, moved, mirrored or not, with other colours and noise."""
+    """Turned by up to 15 degrees, scaled by up to a quarter, moved, mirrored or not, with other colours."""
     margin = image.width // 2
     padded = Image.fromarray(np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="edge"))
     turned = padded.rotate(float(rng.uniform(-15, 15)), Image.Resampling.BICUBIC)
@@ -99,7 +109,7 @@ def distort(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     left, top = (turned.width - side) / 2 + rng.uniform(-0.15, 0.15, 2) * image.width
     cut = turned.resize(image.size, Image.Resampling.BICUBIC, (left, top, left + side, top + side))
     mirrored = flip(cut, rng) if rng.random() < 0.5 else cut
-    return noise(drift(mirrored, rng), rng)
+    return drift(mirrored, rng)  # noise would lose more with the experts than it hides
 
 
 @dataclass
@@ -107,11 +117,13 @@ class EvadingCopy:
     """Another hotkey's answer, distorted until the validator's own public gate does not know it any more.
 
     Of the distortions that pass, each image is sent with the one that the experts like best; where none passes, with
-    the one they like best of all.
+    the one they like best of all. With `declares`, it says that the model made it, and what it hides from is the gate's
+    suspicion.
     """
 
     lab: Lab
     gate: DuplicatesGate
+    declares: bool = False
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         originals = await self.lab.board.answer_to(synapse.prompt)
@@ -120,7 +132,7 @@ class EvadingCopy:
         rng = np.random.default_rng(synapse.seed)
         draws = await self.lab.run(lambda: [[distort(image, rng) for _ in range(EVASIONS)] for image in originals])
         images = await self.lab.run(self._choose, synapse.prompt, originals, rivals, draws)
-        return Answer(encoded(synapse, images), COPY_SECONDS)
+        return Answer(encoded(synapse, images, declaration(self.lab, self.declares)), COPY_SECONDS)
 
     def _choose(
         self,
@@ -134,11 +146,12 @@ class EvadingCopy:
         marks = self.lab.mixture.score(flat, prompt).incentive.numpy()
         embeddings = self.lab.mixture.embed(flat, self.gate.expert).numpy()
         prints = Prints.of([fingerprint(np.asarray(image)) for image in flat], list(embeddings))
+        limits = self.gate.suspecting() if self.declares else self.gate
 
         def passes(number: int) -> bool:
             found = candidates((prints, number), prints, np.arange(len(originals)), self.gate)
             others = candidates((prints, number), prints, np.arange(len(originals), known), self.gate)
-            return not (found and is_alike(found[0], others, self.gate))
+            return not (found and is_alike(found[0], others, limits))
 
         chosen = []
         for start in range(known, len(flat), EVASIONS):

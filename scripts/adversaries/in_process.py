@@ -39,6 +39,7 @@ NETUID, TEMPO = 1, 20
 STAKE_TAO = 1000
 VALIDATOR = "validator"
 DEADLINE_SECONDS = 30
+VERIFYING = ("--neuron.verify_models", "pocket")  # a part of the gates, which a validator has to ask for
 
 
 class Arena:
@@ -115,7 +116,7 @@ async def subnet(
     from ig_subnet.reporting.wandb_log import open_run
     from ig_subnet.validating.memory import Memory
     from ig_subnet.validating.store import STORE_FILE
-    from neurons.validator import ValidatorNeuron
+    from neurons.validator import ValidatorNeuron, load_regenerator
 
     neurons: list[dict[str, Any]] = [{"hotkey": f"//{VALIDATOR}", "coldkey": "//Owner", "stake": STAKE_TAO}]
     neurons += [{"hotkey": f"//{name}", "coldkey": "//Owner"} for name in arena.names]
@@ -137,13 +138,15 @@ async def subnet(
                 *("--wallet.name", "owner", "--wallet.hotkey", VALIDATOR, "--wallet.path", str(folder / "wallets")),
                 *("--neuron.root", str(folder), "--neuron.seed", str(options.seed), "--neuron.epoch_length", "1"),
                 *("--neuron.prompts_per_round", str(options.prompts), "--neuron.timeout", str(DEADLINE_SECONDS)),
-                *("--neuron.images_per_prompt", str(options.images)),
+                *("--neuron.images_per_prompt", str(options.images), "--neuron.device", "cpu"),
+                *(VERIFYING if gates else ()),
             ]
         )
+        memory = await stack.enter_async_context(Memory(settings.state_directory / STORE_FILE))
         async with arena.loading:
             device = await stack.enter_async_context(device_of(options.profile, gates, folder))
+            verify = await load_regenerator(settings, device, memory) if gates else None
         chain = await stack.enter_async_context(open_chain(node.endpoint, NETUID, wallets[VALIDATOR]))
-        memory = await stack.enter_async_context(Memory(settings.state_directory / STORE_FILE))
         decode: Decode = trusting_decode
         if gates:
             decode = (await stack.enter_async_context(DecoderPool(1))).decode
@@ -160,6 +163,7 @@ async def subnet(
                 decode,
                 partial(arena.ask, Doors(metagraph, open=not gates)),
                 open_run(settings, 0),
+                verify,
             ),
         )
 

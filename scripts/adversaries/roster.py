@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from adversaries.answers import ACCOMPLICE_STEPS, Adversary, Honest, Lab
 from adversaries.ascent import MIXTURE, START_STEPS, Ascent, Goal
-from adversaries.copies import CHANGES, Copy, EvadingCopy, Middleman, Replay, everything
+from adversaries.copies import CHANGES, Copy, EvadingCopy, Middleman, Replay, distort, everything
 from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Missing, Noise, Slow
 
 HONEST_STEPS = (20, 8, 4, 2)
@@ -75,7 +75,15 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
             for name, change in CHANGES.items()
         ),
         *(
-            [Contestant("copy distorted past the gate", EvadingCopy(lab, lab.gates.duplicates), "duplicates", CHEATING)]
+            [
+                Contestant(
+                    f"copy distorted past the gate{', falsely declared' * declares}",
+                    EvadingCopy(lab, lab.gates.duplicates, declares),
+                    "regeneration",
+                    CHEATING,
+                )
+                for declares in (False, True)
+            ]
             if lab.gates.duplicates
             else []
         ),
@@ -94,6 +102,13 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
         Contestant("slow but in time", Slow(Honest(lab, 20)), works=True),
         Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils, works=True),
         Contestant("copies under many hotkeys", Copy(lab, everything), "duplicates", CHEATING, hotkeys=size.sybils),
+        Contestant(
+            "distorted copies under many hotkeys, falsely declared",
+            Copy(lab, distort, declares=True),
+            "regeneration",
+            CHEATING,
+            hotkeys=size.sybils,
+        ),
     ]
 
 
