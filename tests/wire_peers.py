@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -114,3 +116,12 @@ async def read_to_the_end(reader: asyncio.StreamReader) -> bytes:
     except ConnectionError:
         pass
     return answer
+
+
+def verdict(answer: bytes) -> tuple[int, str, bool]:
+    """Status, error code (empty for a 200), and whether the answer carries a signature."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    match = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    assert match is not None, answer[:200]
+    code = "" if match[1] == b"200" else json.loads(body)["error"]
+    return int(match[1]), code, b"x-response-signature: " in head.lower()
