@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ig_subnet.studies.configuration import ModelSettings, StudySettings
 from ig_subnet.studies.errors import ModelFailed, ResultsError
-from ig_subnet.studies.folder import StudyFolder, StudyPrompt, shots, write_json
+from ig_subnet.studies.folder import Shot, StudyFolder, StudyPrompt, shots, write_json
 from ig_subnet.studies.results import differences
 from ig_subnet.studies.series import ModelFacts, Series, write_metadata
 
@@ -79,11 +79,12 @@ def make_images(
     for model in settings.models:
         images = series[model.name]
         error = None
-        try:
-            _make_missing(images, model, settings, load, progress)
-        except ModelFailed as failure:
-            error = str(failure)
-        gc.collect()  # a pipeline holds itself in cycles; the next model needs its memory
+        if missing := images.missing():
+            try:
+                _make(missing, images, model, settings, load, progress)
+            except ModelFailed as failure:
+                error = str(failure)
+            gc.collect()  # a pipeline holds itself in cycles; the next model needs its memory
         outcomes[model.name] = Outcome(
             error, len(images.rows), len(images.failed), round(images.seconds(), 3), images.facts()
         )
@@ -93,7 +94,8 @@ def make_images(
     return outcomes
 
 
-def _make_missing(
+def _make(
+    missing: list[Shot],
     images: Series,
     model: ModelSettings,
     settings: StudySettings,
@@ -101,9 +103,6 @@ def _make_missing(
     progress: Callable[[str, int, float], None],
 ) -> None:
     """Raises `ModelFailed` where it cannot."""
-    missing = images.missing()
-    if not missing:
-        return
     if reason := images.hopeless():
         raise ModelFailed(reason)
     negative = settings.negative_prompt if model.negative_prompt is None else model.negative_prompt
