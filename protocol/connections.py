@@ -119,6 +119,11 @@ class GuardedConnection(HttpToolsProtocol):
         self._expect(self._limits.body_seconds)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        # The handler wants all of it. Woken for each piece, it would be woken for each byte of a slow caller.
+        if not self.cycle.response_complete:
+            self.cycle.body += body
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._sources.spoke(self.transport)
