@@ -134,10 +134,14 @@ def make(
     from tqdm import tqdm
 
     from ig_subnet.studies.errors import ModelFailed
+    from ig_subnet.studies.folder import shots
     from ig_subnet.studies.making import make_images
 
     generators = {generator.name: generator for generator in GENERATORS}
-    captions = [prompt.prompt for prompt in prompts]
+    best = {
+        (shot.prompt.prompt, shot.seed): folder.images / shot.file_name
+        for shot in shots(settings.models[0], prompts, settings.images_per_prompt, settings.seed)
+    }
     with (
         tempfile.TemporaryDirectory(prefix="study-ranking-") as checkpoints,
         tqdm(total=len(GENERATORS) * len(prompts) * options.samples, desc="images", disable=None) as bar,
@@ -146,7 +150,7 @@ def make(
             folder,
             settings,
             prompts,
-            load=lambda model, _: load_generator(generators[model.name], captions, Path(checkpoints), options.device),
+            load=lambda model, _: load_generator(generators[model.name], best, Path(checkpoints), options.device),
             progress=lambda model, images, seconds: bar.update(images),
         )
     if failed := [f"{name}: {outcome.error}" for name, outcome in outcomes.items() if outcome.error]:

@@ -164,7 +164,7 @@ def _draw_panel(
         above: dict[str, Any] = {"y": place - 0.26, "transform": axes.get_yaxis_transform(), "va": "bottom"}
         above["fontsize"] = NAME_SIZE
         axes.text(0, s=f"{one.rank}", color=MUTED, **above)
-        axes.text(0.055, s=_shortened(names[one.model]), color=TEXT, **above)
+        axes.text(0.055, s=shortened(names[one.model]), color=TEXT, **above)
         axes.text(0.9, s=_figure(one.mean, span), ha="right", color=TEXT, **above)
         axes.text(0.925, s=one.letters, color=MUTED, **above)
     if origin:
@@ -195,7 +195,8 @@ def _figure(value: float, span: float) -> str:
     return f"{value:.2f}" if span > 3 else f"{value:.3f}" if span > 0.05 else f"{value:.4f}"
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """The name, or beginning and end of one that would not fit above a bar."""
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH // 2] + "…" + name[-(NAME_LENGTH // 2 - 1) :]
 
 

@@ -7,7 +7,7 @@ prompts from the same noise.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +19,12 @@ from ig_subnet.studies.configuration import POCKET, ModelSettings
 from ig_subnet.studies.making import LoadedModel
 
 if TYPE_CHECKING:
-    pass
+    from PIL.Image import Image
 
 BEST_STEPS = 20
+
+Drawn = tuple[str, int]
+"""A prompt and a seed."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,21 @@ GENERATORS = (
     Generator("steps-1", steps=1),
     Generator("guidance-1", guidance=1.0),
     Generator("guidance-7.5", guidance=7.5),
-    Generator("disturbed-0.1", disturbance=0.1),
-    Generator("disturbed-0.2", disturbance=0.2),
-    Generator("disturbed-0.3", disturbance=0.3),
     Generator("ignores-1-in-4", ignored=0.25),
     Generator("ignores-1-in-2", ignored=0.5),
     Generator("ignores-all", ignored=1.0),
+    Generator("disturbed-0.2", disturbance=0.2),
+    Generator("disturbed-0.3", disturbance=0.3),
+    Generator("disturbed-0.1", disturbance=0.1),
 )
 
 
-def load_generator(generator: Generator, captions: Sequence[str], folder: Path, device: str) -> LoadedModel:
-    """The generator as a study's model. Those that ignore prompts draw another of `captions`; a disturbed copy of the
-    weights is left in `folder`, which must not hold one yet.
+def load_generator(generator: Generator, best: Mapping[Drawn, Path], folder: Path, device: str) -> LoadedModel:
+    """The generator as a study's model.
+
+    One that ignores prompts answers with pictures of the `best` generator, the first of GENERATORS, which must have
+    made them before: for a prompt that it ignores, with one of another prompt. A disturbed copy of the weights is left
+    in `folder`, which must not hold one yet.
     """
     from ig_subnet.studies.pipelines import load_model
 
@@ -74,15 +80,21 @@ def load_generator(generator: Generator, captions: Sequence[str], folder: Path, 
         return loaded
     return replace(
         loaded,
-        make=lambda prompts, seeds: loaded.make(
-            [_said(generator, prompt, seed, captions) for prompt, seed in zip(prompts, seeds, strict=True)], seeds
-        ),
+        make=lambda prompts, seeds: [
+            _read(best[_answered(generator, drawn, best)]) for drawn in zip(prompts, seeds, strict=True)
+        ],
     )
 
 
-def _said(generator: Generator, prompt: str, seed: int, captions: Sequence[str]) -> str:
-    """What the generator draws instead of the prompt, or the prompt; the same for the same seed."""
-    chance = random.Random(seed)
+def _answered(generator: Generator, asked: Drawn, best: Mapping[Drawn, Path]) -> Drawn:
+    """What is asked, or, where the generator ignores it, something else; the same for the same seed."""
+    chance = random.Random(asked[1])
     if chance.random() >= generator.ignored:
-        return prompt
-    return chance.choice([caption for caption in captions if caption != prompt])
+        return asked
+    return chance.choice([drawn for drawn in best if drawn[0] != asked[0]])
+
+
+def _read(path: Path) -> Image:
+    from ig_subnet.studies.pictures import load_picture, open_picture
+
+    return load_picture(open_picture(path))
