@@ -52,9 +52,7 @@ REQUEST_TOO_LARGE = ErrorReply(413, "request_too_large", "The body is larger tha
 UNSUPPORTED_MEDIA_TYPE = ErrorReply(415, "unsupported_media_type", "Send application/json without a content encoding.")
 INVALID_SYNAPSE = ErrorReply(422, "invalid_synapse", "The body is not a synapse of this path within bounds.")
 UNSUPPORTED = ErrorReply(422, "unsupported", "The miner's model cannot make such an image.")
-TOO_MANY_REQUESTS = ErrorReply(
-    429, "too_many_requests", "Ask less often from this address."
-)
+TOO_MANY_REQUESTS = ErrorReply(429, "too_many_requests", "Ask less often from this address.")
 HEADERS_TOO_LARGE = ErrorReply(431, "headers_too_large", "Send fewer or shorter headers.")
 INTERNAL_ERROR = ErrorReply(500, "internal_error", "The answer could not be made.")
 BUSY = ErrorReply(503, "busy", "No capacity now; ask again after retry_after_seconds.")
