@@ -62,7 +62,8 @@ class Requests:
     async def _converse(self, said: bytes, piece: int) -> bytes:
         """What the axon writes to a caller that says this and reads what comes."""
         state = ServerState()
-        connection = self._configuration.http_protocol_class(  # type: ignore[operator]
+        made: Any = self._configuration.http_protocol_class
+        connection = made(
             config=self._configuration, server_state=state, app_state={}, _loop=asyncio.get_running_loop()
         )
         wire = Wire(connection)

@@ -56,9 +56,10 @@ class _Asking:
     async def _open(self) -> None:
         await self._client.__aenter__()
         session = self._client._session
-        assert session is not None and session.connector is not None
-        self._handler = session.connector._factory  # type: ignore[attr-defined]
-        session.connector._create_connection = self._connect  # type: ignore[method-assign]
+        assert session is not None
+        connector: Any = session.connector
+        self._handler = connector._factory
+        connector._create_connection = self._connect
 
     async def ask(self, query: Any, options: int, said: bytes, piece: int) -> Any:
         """The result of `query`, a coroutine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +22,7 @@ from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
 from ig_subnet.imaging import DecoderKilled, DecoderPool
 from ig_subnet.validating.answers import RoundSettings, ask_miner
 from ig_subnet.validating.device import Device, Models
-from ig_subnet.validating.round import run_round
+from ig_subnet.validating.round import _stopped, run_round
 from ig_subnet.validating.sampling import Miner
 from protocol import Axon, Dendrite, GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
@@ -68,6 +69,14 @@ async def test_an_answer_gets_no_second_decoder_to_kill() -> None:
     answer = await ask_miner(miner, prompt, b"s" * 32, replace(SETTINGS, images=4), ask, decode)
     assert given == [b"fine", b"killer"]
     assert [image.refused for image in answer.images] == [None, *["ended the decoder"] * 3]
+
+
+async def test_slow_decoding_is_not_the_devices_fault() -> None:
+    """What answers take to decode is off the clock that would void the round."""
+    async with asyncio.timeout(0.05) as budget:
+        async with _stopped(budget):
+            await asyncio.sleep(0.1)
+    assert not budget.expired()
 
 
 async def test_hostile_miners_take_nothing_from_honest_ones(hostile: Any) -> None:
