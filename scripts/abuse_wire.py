@@ -156,7 +156,7 @@ async def under_attack(
     return {
         "victim": "axon",
         "abuse": name,
-        "attempts": sum(times for outcome, times in siege.tally.items() if outcome != "captured"),
+        "attempts": siege.connections,
         "served": 0 if attack is None or attack.with_a_permit else siege.tally["200"] - siege.tally["captured"],
         **figures(answers),
         **memory(usage),

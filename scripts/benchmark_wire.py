@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -81,17 +82,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             ports = {name: start_miners(name, options, stack, versions) for name in chosen(options)}
-            for miners in options.miners:
-                for image_kb in options.image_kb:
-                    rows += measure(miners, image_kb, ports, options)
+            print("  ".join(f"{name:>{width}}" for name, width in WIDTHS.items()))
+            for miners, image_kb in product(options.miners, options.image_kb):
+                for row in measure(miners, image_kb, ports, options):
+                    rows.append(row)
+                    print("  ".join(f"{short(row[name]):>{width}}" for name, width in WIDTHS.items()), flush=True)
+                if options.json:  # after every set: what was measured stays, whatever happens to the rest
+                    write_measurements(options.json, rows, turns=options.turns, stacks=versions)
     except OracleError as error:
         print(error, file=sys.stderr)
         return 1
-    print("  ".join(f"{name:>{width}}" for name, width in WIDTHS.items()))
-    for row in rows:
-        print("  ".join(f"{short(row[name]):>{width}}" for name, width in WIDTHS.items()))
-    if options.json:
-        write_measurements(options.json, rows, turns=options.turns, stacks=versions)
     return 0
 
 

@@ -32,8 +32,10 @@ class Siege:
     target: Target
     validator: KeypairSigner
     addresses: Iterator[str]  # the attackers' own, endless
+    connections: int = 0
+    """How many they opened."""
     tally: Counter[str] = field(default_factory=Counter)
-    """What came of their requests: HTTP statuses, "dropped" without one; "sent_bytes", "captured"."""
+    """What came of them: HTTP statuses, "dropped" without one; "sent_bytes", "captured"."""
     _captured: bytes = b""
     _captured_at: float = -CAPTURED_SECONDS
 
@@ -65,6 +67,7 @@ class Siege:
         reader, writer = await asyncio.open_connection(
             self.target.host, self.target.port, local_addr=(next(self.addresses), 0)
         )
+        self.connections += 1
         # From the beginning: what is refused in the middle would be lost with the reset that follows.
         answer = asyncio.ensure_future(reader.readline())
         try:
