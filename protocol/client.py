@@ -4,6 +4,7 @@ asks for its record share."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 from abc import ABC, abstractmethod
@@ -188,13 +189,15 @@ async def _read_capped(response: aiohttp.ClientResponse, most: int) -> tuple[byt
 
 
 def _explain(status: int, body: bytes, *, signed: bool) -> Ended:
-    """What an error response means. Of its text only a known code and a plausible number of seconds are repeated."""
-    try:
-        content = parse_json(body)
-    except FramingError:
-        content = None
-    content = content if isinstance(content, dict) else {}
-    code = content.get("error")
+    """What an error response means. Of its text only a known code and a plausible number of seconds are repeated; one
+    that is not signed is not even parsed."""
+    content: Any = {}
+    if signed:
+        with contextlib.suppress(FramingError):
+            content = parse_json(body)
+        code = content.get("error") if isinstance(content, dict) else None
+    else:
+        code = next((code for code in sorted(CODES) if b'"%s"' % code.encode() in body), None)
     code = code if isinstance(code, str) and code in CODES else "unknown error"
     if signed and status == 503 and code == "busy":
         seconds = content.get("retry_after_seconds")
