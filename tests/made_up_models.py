@@ -78,6 +78,7 @@ class BrightnessMixture:
     batches: list[tuple[str, str | None, int]] = field(default_factory=list)
     dtype: str = "float32"
     resize: str = "pil"
+    image_size: int = SIZE
     identities: dict[str, str] = field(default_factory=lambda: {"brightness": "no weights"})
 
     def score_robustly(

@@ -72,6 +72,11 @@ class Mixture:
         return {member.expert.name: member.weight for member in self.members}
 
     @property
+    def image_size(self) -> int:
+        """The pixels of the shortest side as the experts see it; that of the one who sees most."""
+        return max(member.expert.image_size for member in self.members)
+
+    @property
     def identities(self) -> dict[str, str]:
         """Which weights each expert runs, by name: hub id and revision, or a directory and its digest."""
         return {member.expert.name: member.expert.identity for member in self.members}
@@ -169,11 +174,10 @@ class Mixture:
     ) -> dict[str, Tensor]:
         """Each expert's lowest score [N] of the transformed copies of each image; one prompt an image."""
         experts = [member.expert for member in self.members]
-        size = max(expert.image_size for expert in experts)
         lowest: dict[str, list[Tensor]] = {expert.name: [] for expert in experts}
         for start in range(0, len(images), IMAGES_COPIED):
             chosen = range(start, min(start + IMAGES_COPIED, len(images)))
-            made = in_parallel(lambda n: transformed(to_rgb(images[n], n), seeds[n], copies, size), chosen)
+            made = in_parallel(lambda n: transformed(to_rgb(images[n], n), seeds[n], copies, self.image_size), chosen)
             results = self._run(
                 [copy for of_image in made for copy in of_image], [prompts[n] for n in chosen for _ in range(copies)]
             )

@@ -66,6 +66,8 @@ class Mixture(Protocol):
     @property
     def resize(self) -> str: ...
     @property
+    def image_size(self) -> int: ...
+    @property
     def identities(self) -> Mapping[str, str]: ...
 
     def score_robustly(
@@ -116,7 +118,7 @@ class Findings:
 
     `total` is the seed's weighted sum, `incentive` and `trust` are in [0, 1], `disagreement` in [0, 0.5]; `experts` by
     name. For the gates, and None where the gate is off: `embedding` (float32 [D], of unit length), `alignment` (see
-    `rewards.alignment`) and `unsafe`, a probability.
+    `rewards.alignment`), `grain` (see `rewards.grain`) and `unsafe`, a probability.
     """
 
     total: float
@@ -127,11 +129,13 @@ class Findings:
     embedding: NDArray[np.float32] | None = None
     alignment: float | None = None
     unsafe: float | None = None
+    grain: float | None = None
 
     @property
     def is_finite(self) -> bool:
         """Whether every figure that there is is a number: on no other can a gate decide."""
-        figures = (self.total, self.incentive, self.disagreement, self.trust, self.alignment, self.unsafe)
+        gated = self.alignment, self.unsafe, self.grain
+        figures = self.total, self.incentive, self.disagreement, self.trust, *gated
         return all(figure is None or math.isfinite(figure) for figure in figures) and (
             self.embedding is None or bool(np.isfinite(self.embedding).all())
         )
@@ -214,6 +218,7 @@ class Device:
         self, images: Sequence[NDArray[np.uint8]], prompt: str, topic: str, seed: bytes
     ) -> list[Findings | None]:
         from ig_subnet.rewards.errors import NonFiniteScore
+        from ig_subnet.rewards.grain import grain
 
         pictures, gates = [Image.fromarray(image) for image in images], self.gates
         try:
@@ -232,7 +237,7 @@ class Device:
         }
         nothing: list[Any] = [None] * len(images)
         embeddings = found.embeddings[gates.duplicates.expert].numpy() if gates.duplicates else nothing
-        alignment = unsafe = nothing
+        alignment = unsafe = roughness = nothing
         if self._models.alignment is not None and gates.alignment is not None:
             decoys = self._decoys(gates.alignment.decoys, prompt, seed)
             alignment = self._models.alignment.measure(
@@ -240,6 +245,8 @@ class Device:
             ).tolist()
         if self._models.safety is not None:
             unsafe = self._models.safety.unsafe(pictures).tolist()
+        if gates.grain is not None:
+            roughness = grain(pictures, self._mixture.image_size)
         figures = zip(
             found.score.total.tolist(),
             found.incentive.tolist(),
@@ -254,6 +261,7 @@ class Device:
                 embedding=embeddings[index],
                 alignment=alignment[index],
                 unsafe=unsafe[index],
+                grain=roughness[index],
             )
             for index, of_image in enumerate(figures)
         ]

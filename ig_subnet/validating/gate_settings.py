@@ -65,6 +65,17 @@ class DuplicatesGate(_Section):
         )
 
 
+class GrainGate(_Section):
+    """Stops an image with more grain than `threshold` levels (see `rewards.grain`), which ascent on its pixels leaves.
+
+    Above `suspicion` it is not stopped yet: where a validator can make the image again, it does.
+    """
+
+    threshold: float = Field(gt=0)
+    suspicion: float | None = Field(default=None, ge=0)
+    provenance: str = Field(min_length=1)
+
+
 class AlignmentGate(_Section):
     """Stops an image that `expert` finds less like its own prompt than `threshold` says (see `rewards.alignment`),
     beside `decoys` other prompts of the database."""
@@ -97,6 +108,7 @@ class GateSettings(_Section):
     """The section as a whole; a gate that is None is off."""
 
     nsfw: SafetyGate | None = None
+    grain: GrainGate | None = None
     duplicates: DuplicatesGate | None = None
     alignment: AlignmentGate | None = None
     regeneration: RegenerationGate | None = None
@@ -104,7 +116,7 @@ class GateSettings(_Section):
     @property
     def off(self) -> str:
         """The names of the gates that are off, but for regeneration, which is a validator's own choice."""
-        return ", ".join(name for name in ("nsfw", "duplicates", "alignment") if getattr(self, name) is None)
+        return ", ".join(name for name in ("nsfw", "grain", "duplicates", "alignment") if getattr(self, name) is None)
 
     @classmethod
     def parse(cls, section: Mapping[str, Any] | None, profile: str) -> Self:

@@ -1,8 +1,8 @@
 """Which images of a round are paid, and why the others are not. Pure: all that is looked at is handed in.
 
-An image passes the gates in the order of `records`: it decodes, can be scored, is safe for work, shows its prompt, is
-what its declared model makes, and is like no image of its own answer or of another miner's that came earlier, like none
-of an earlier round and none made for another prompt.
+An image passes the gates in the order of `records`: it decodes, can be scored, is safe for work, has no grain, shows
+its prompt, is what its declared model makes, and is like no image of its own answer or of another miner's that came
+earlier, like none of an earlier round and none made for another prompt.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ig_subnet.validating.likeness import Alike, Compared, Prints, candidates, i
 from ig_subnet.validating.records import (
     COPY,
     DUPLICATE,
+    GRAINY,
     IGNORES_PROMPT,
     NO_SCORE,
     NOT_REGENERATED,
@@ -142,17 +143,27 @@ def judge(
 
     `seen` names the image of an earlier round that one is most like. Of images that are alike, the earliest keeps its
     pay: prompts are asked one after the other, answers to one prompt come in the order of `arrived`, images of an
-    answer in that of their numbers. But what was made again, and matches, is nobody's copy, whatever it is like. The
-    likeness of those that are `suspected` to others' answers counts by the limits of the gate's suspicion. `compared`
-    is what an earlier verdict on the very same images has compared already, and is added to.
+    answer in that of their numbers. But what was made again, and matches, is nobody's copy, whatever it is like, and
+    may be as grainy as it is. The grain of those that are `suspected`, and their likeness to others' answers, count by
+    the limits of the gates' suspicion. `compared` is what an earlier verdict on the very same images has compared
+    already, and is added to.
     """
     seen, proofs = seen or {}, proofs or Proofs()
     false = {key[:2]: check for key, check in proofs.checks.items() if not check.matches}
-    faults = {image.key: _fault(image, gates, false.get(image.key[:2])) for image in images}
+    proven = {key for key, check in proofs.checks.items() if check.matches}
+    faults = {
+        image.key: _fault(
+            image,
+            gates,
+            false.get(image.key[:2]),
+            is_proven=image.key in proven,
+            is_suspected=image.key in suspected,
+        )
+        for image in images
+    }
     alike: dict[ImageKey, Likeness] = {}
     if gates.duplicates:
         sound = {key for key, fault in faults.items() if fault is None}
-        proven = {key for key, check in proofs.checks.items() if check.matches}
         alike = _duplicates(images, sound, proven, gates.duplicates, round_id, seen, suspected, compared)
     return {
         image.key: faults[image.key] or _verdict(image, gates, alike.get(image.key), proofs, round_id)
@@ -160,10 +171,12 @@ def judge(
     }
 
 
-def _fault(image: Examined, gates: GateSettings, false: Check | None) -> Verdict | None:
+def _fault(
+    image: Examined, gates: GateSettings, false: Check | None, *, is_proven: bool, is_suspected: bool
+) -> Verdict | None:
     """The verdict of the gates that compare an image with no other one; None where they let it pass.
 
-    `false` is the check of its answer, where that does not match.
+    `is_proven` and `is_suspected` are as in `judge`; `false` is the check of its answer, where that does not match.
     """
     found = image.findings
     if image.refused is not None:
@@ -172,6 +185,8 @@ def _fault(image: Examined, gates: GateSettings, false: Check | None) -> Verdict
         return Verdict(NO_SCORE)
     if (evidence := _unsafe(found, gates)) is not None:
         return Verdict(NOT_SAFE, evidence)
+    if not is_proven and (evidence := _grainy(found, gates, is_suspected)) is not None:
+        return Verdict(GRAINY, evidence)
     if (evidence := _ignores_prompt(found, gates)) is not None:
         return Verdict(IGNORES_PROMPT, evidence)
     if false is not None:
@@ -200,6 +215,14 @@ def _unsafe(found: Findings, gates: GateSettings) -> dict[str, Any] | None:
     if gates.nsfw is None or found.unsafe is None or found.unsafe < gates.nsfw.threshold:
         return None
     return {"unsafe": found.unsafe, "threshold": gates.nsfw.threshold}
+
+
+def _grainy(found: Findings, gates: GateSettings, is_suspected: bool) -> dict[str, Any] | None:
+    """The evidence that an image has grain all over, by the wider limit where it `is_suspected`; None without any."""
+    if (gate := gates.grain) is None or found.grain is None:
+        return None
+    limit = gate.suspicion if is_suspected and gate.suspicion is not None else gate.threshold
+    return {"grain": found.grain, "threshold": limit} if found.grain > limit else None
 
 
 def _ignores_prompt(found: Findings, gates: GateSettings) -> dict[str, Any] | None:

@@ -22,13 +22,14 @@ The gates of decoding give reasons of their own (`ig_subnet.imaging`); the other
 """
 NO_SCORE = "no finite score"
 NOT_SAFE = "not safe for work"
+GRAINY = "grain all over"
 IGNORES_PROMPT = "ignores the prompt"
 NOT_REGENERATED = "not what the declared model makes"
 DUPLICATE = "duplicate within the answer"
 COPY = "copy of another miner's image"
 SEEN_BEFORE = "seen before"
 OTHER_PROMPT = "same image for another prompt"
-DISPROVABLE = frozenset({DUPLICATE, COPY, SEEN_BEFORE, OTHER_PROMPT})
+DISPROVABLE = frozenset({GRAINY, DUPLICATE, COPY, SEEN_BEFORE, OTHER_PROMPT})
 """Those that are disproved by making the image again from its own seed: what matches was not taken from anywhere."""
 
 

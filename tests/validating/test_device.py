@@ -36,6 +36,7 @@ gates:
     {hash_distance: 9, laid_over: 0.98, times_nearer: 3, expert: %s, cosine: 0.5, history: 10, provenance: coins}
   alignment: {expert: %s, threshold: 2, decoys: 8, provenance: coins}
   nsfw: {check: opennsfw, threshold: 0.8, provenance: coins}
+  grain: {threshold: 1, provenance: coins}
 """
 
 
@@ -95,7 +96,7 @@ async def test_topics_reach_the_mixture(tmp_path: Path, warnings: list[str]) -> 
         assert (device.rewarder.dtype, device.rewarder.resize) == ("float32", "pil")
         assert set(device.rewarder.identities) == {"pick_score", "clip_aesthetic"}
     assert alone is not None and stacked is not None
-    assert len(warnings) == 1 and "has no gates nsfw, duplicates, alignment" in warnings[0]
+    assert len(warnings) == 1 and "has no gates nsfw, grain, duplicates, alignment" in warnings[0]
     assert alone.experts == stacked.experts
     assert alone.total == pytest.approx(alone.experts["pick_score"].score)
     assert stacked.total == pytest.approx(alone.total + 0.25 * alone.experts["clip_aesthetic"].score)
@@ -119,6 +120,7 @@ async def test_gates_see_what_they_look_at(tmp_path: Path, warnings: list[str]) 
     assert shown.embedding is not None and ignoring.embedding is not None
     assert np.allclose(embeddings, [shown.embedding, ignoring.embedding], atol=1e-5)
     assert shown.unsafe is not None and 0 <= shown.unsafe < 0.5
+    assert shown.grain is not None and 0 <= shown.grain < 0.5
 
 
 @pytest.mark.parametrize(
