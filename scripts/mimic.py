@@ -39,6 +39,8 @@ EACH_MODEL = ("steps", "guidance", "scheduler", "size", "dtype", "offload", "com
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.public and options.push_to_hub is None:
+        parser.error("--public belongs to --push-to-hub")
     from ig_subnet.studies.errors import SettingsError, StudyError
 
     try:

@@ -1,14 +1,50 @@
-"""A study's table of scores, made up: models of known quality, prompts that are harder or easier for all of them."""
+"""A study's models and their images, and its table of scores, made up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
+
+from ig_subnet.studies.configuration import ModelSettings, StudySettings, parse_study
+from ig_subnet.studies.making import LoadedModel
+from ig_subnet.studies.series import ModelFacts
 
 EXPERTS = ("pick_score", "hps_v2")
+FACTS = ModelFacts("made up", None, None, "MadeUp", 4, 3.0, "ddim", "", 8, 8, "float32")
+
+
+def study(*models: str, images: int = 2) -> StudySettings:
+    topics = [{"name": "cats", "text": "a cat"}]
+    written = [{"source": "made up", "name": model} for model in models]
+    return parse_study({"models": written, "topics": topics, "images_per_prompt": images})
+
+
+@dataclass
+class Painter:
+    """Models whose images follow from prompt and seed; `act` is called with each batch first, and may end it."""
+
+    act: Callable[[Sequence[str]], None] = lambda prompts: None
+    batch: int = 4
+    facts: ModelFacts = FACTS
+    loaded: list[str] = field(default_factory=list)
+    made: list[tuple[str, int]] = field(default_factory=list)
+
+    def load(self, model: ModelSettings, negative_prompt: str) -> LoadedModel:
+        self.loaded.append(model.name)
+        return LoadedModel(self.facts, self.batch, self.make)
+
+    def make(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image | None]:
+        self.act(prompts)
+        self.made += zip(prompts, seeds, strict=True)
+        return [
+            Image.new("RGB", (8, 8), (1 + seed % 255, 9, len(prompt)))
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
 
 def made_up_scores(
@@ -20,7 +56,10 @@ def made_up_scores(
     noise: float = 0.5,
     seed: int = 0,
 ) -> pa.Table:
-    """As scores.parquet has them; a model's mean logit of the incentive is its quality, but for chance."""
+    """As scores.parquet has them: a model's mean logit of the incentive is its quality, but for chance.
+
+    Some prompts are harder than others for all models alike.
+    """
     rng = np.random.default_rng(seed)
     hardness = rng.normal(size=(len(topics), prompts))
     rows: list[dict[str, Any]] = []

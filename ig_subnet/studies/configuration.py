@@ -142,8 +142,11 @@ class StudySettings(_Section):
             return value
         study = {**value}
         common = study.pop("each_model", {})
-        if isinstance(study.get("models"), list):
+        if common and isinstance(study.get("models"), list):
+            ModelSettings.model_validate({"source": POCKET, **common})
             named = [_named(model) for model in study["models"]]
+            if idle := [key for key in common if all(isinstance(model, Mapping) and key in model for model in named)]:
+                raise ValueError(f"every model has {idle[0]} of its own: change it there, or name other models")
             study["models"] = [{**common, **model} if isinstance(model, Mapping) else model for model in named]
         return study
 

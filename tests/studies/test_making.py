@@ -7,54 +7,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_study import FACTS, Painter, study
 from PIL import Image
 
-from ig_subnet.studies.configuration import ModelSettings, StudySettings, parse_study
+from ig_subnet.studies.configuration import ModelSettings
 from ig_subnet.studies.errors import ModelFailed, ResultsError
 from ig_subnet.studies.folder import StudyFolder, StudyPrompt, open_study
 from ig_subnet.studies.making import BLACK, SMALLER, WITHHELD, LoadedModel, make_images
-from ig_subnet.studies.series import HOPELESS, ModelFacts
+from ig_subnet.studies.series import HOPELESS
 
 PROMPTS = [StudyPrompt("cats", "a cat", number, f"cat {number}", f"id {number}") for number in range(3)]
-FACTS = ModelFacts("made up", None, None, "MadeUp", 4, 3.0, "ddim", "", 8, 8, "float32")
 DEADLINE_SECONDS = 120
-
-
-def study(*models: str, images: int = 2) -> StudySettings:
-    topics = [{"name": "cats", "text": "a cat"}]
-    written = [{"source": "made up", "name": model} for model in models]
-    return parse_study({"models": written, "topics": topics, "images_per_prompt": images})
-
-
-@dataclass
-class Painter:
-    """Models whose images follow from prompt and seed; `act` is called with each batch first, and may end it."""
-
-    act: Callable[[Sequence[str]], None] = lambda prompts: None
-    batch: int = 4
-    facts: ModelFacts = FACTS
-    loaded: list[str] = field(default_factory=list)
-    made: list[tuple[str, int]] = field(default_factory=list)
-
-    def load(self, model: ModelSettings, negative_prompt: str) -> LoadedModel:
-        self.loaded.append(model.name)
-        return LoadedModel(self.facts, self.batch, self.make)
-
-    def make(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image | None]:
-        self.act(prompts)
-        self.made += zip(prompts, seeds, strict=True)
-        return [
-            Image.new("RGB", (8, 8), (1 + seed % 255, 9, len(prompt)))
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
 
 
 def pictures(folder: StudyFolder) -> dict[str, bytes]:
@@ -109,7 +80,10 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {paths!r}
-from test_making import PROMPTS, Painter, make_images, open_study, study
+from made_up_study import Painter, study
+from ig_subnet.studies.folder import StudyPrompt, open_study
+from ig_subnet.studies.making import make_images
+PROMPTS = [StudyPrompt(*fields) for fields in {prompts!r}]
 painter = Painter(act=lambda prompts: time.sleep(0.02), batch=1)
 with open_study(Path({out!r}), study("a", "b", images=20)) as folder:
     make_images(folder, study("a", "b", images=20), PROMPTS, load=painter.load)
@@ -117,8 +91,8 @@ with open_study(Path({out!r}), study("a", "b", images=20)) as folder:
 
 
 def test_a_killed_study_keeps_what_was_finished(tmp_path: Path, project_root: Path) -> None:
-    here = Path(__file__).parent
-    code = KILLED.format(paths=[str(project_root), str(here)], out=str(tmp_path / "study"))
+    paths = [str(project_root), str(project_root / "tests")]
+    code = KILLED.format(paths=paths, prompts=[astuple(prompt) for prompt in PROMPTS], out=str(tmp_path / "study"))
     folder = StudyFolder(tmp_path / "study")
     kept: dict[str, bytes] = {}
     for wanted in (3, 40, 70):
