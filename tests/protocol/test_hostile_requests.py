@@ -13,7 +13,6 @@ import pytest
 from wire_peers import PATIENCE_SECONDS, Keys, Serve, read_to_the_end, say, verdict
 
 from protocol import Axon, Dendrite, GeneratedImage, Limits, QueryStatus, Target, TextToImageSynapse
-from protocol.sources import source_of
 
 PATH = b"/v1/text-to-image"
 IMPATIENT = Limits(header_seconds=0.6, body_seconds=0.6, idle_seconds=1, write_seconds=0.6)
@@ -296,11 +295,3 @@ async def test_replies_do_not_wait_for_acknowledgements(serve: Serve) -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         writer.transport.abort()
         await until(lambda: not connections(axon))
-
-
-def test_sources_of_connections() -> None:
-    assert source_of("203.0.113.7") == "203.0.113.7"
-    assert source_of("2001:db8:1:2:3:4:5:6") == source_of("2001:db8:1:2::9") == "2001:db8:1:2::/64"
-    assert source_of("fe80::1%eth0") == "fe80::/64"
-    assert source_of("::ffff:203.0.113.7") == "203.0.113.7"
-    assert source_of("") == ""
