@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from calibrate import CalibrationError, check_target, replace_text, short
+from gates_calibration.alone import measure_grain, measure_safety
 from gates_calibration.honest import (
     FEWEST_PROMPTS,
     IMAGES_PER_PROMPT,
@@ -47,17 +48,16 @@ from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, 
 if TYPE_CHECKING:
     from ig_subnet.prompts import PromptDatabase
     from ig_subnet.rewards import Mixture
-    from ig_subnet.validating.gate_settings import AlignmentGate, DuplicatesGate, GateSettings, SafetyGate
+    from ig_subnet.validating.gate_settings import AlignmentGate, DuplicatesGate, GateSettings
     from ig_subnet.validating.history import History
     from ig_subnet.validating.likeness import Prints
 
 SPENT = {"hash_distance": 0.25, "laid_over": 0.125, "times_nearer": 0.6, "alignment": 0.025}  # of the false alarms
 SUSPECTED = {"laid_over": 0.2, "times_nearer": 0.8}  # of the honest images that may be suspected
+LEAST_SUSPECTED = {"laid_over": 0.9, "times_nearer": 0.5}  # below that, a likeness says nothing
 DECOYS = 32
 MARGIN = 1.0  # of alignment, in its own unit: some prompts lie so much lower than all of a few dozen others
 COPIES_KEPT = 0.99  # of near-duplicates, by the cosine of embeddings: the fingerprints decide about the rest
-UNSAFE = 0.8  # what the authors of open_nsfw recommend where one wants to be sure
-CHECKED = 100  # images that the classifier of unsafe ones looks at, 70 ms each
 QUICK_PROMPTS, QUICK_HISTORY = 10, 500
 
 Row = dict[str, Any]
@@ -158,8 +158,11 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
         )
     prompts = len({one.entry.prompt for one in honest})
     what = f"{len(honest)} honest images of {source} ({len(honest) / prompts:.3g} of each of {prompts} prompts)"
-    safety, checked = measure_safety(honest, what, options)
+    safety, checked = measure_safety(honest, what, options, provenance)
     honest, alignment, found = measure_alignment(mixture, honest, database, what, options)
+    honest, grain, levels = measure_grain(
+        honest, mixture.image_size, lambda share: provenance(what, share, f"at {mixture.image_size} px")
+    )
     copies = changed_copies(mixture, honest, alignment.expert, options.seed)
     weights = mixture.identities[alignment.expert]
     duplicates, tests = measure_duplicates(
@@ -167,12 +170,13 @@ def measure(options: argparse.Namespace) -> tuple[GateSettings, list[Row]]:
     )
     gates = GateSettings(
         nsfw=safety or present.nsfw,
+        grain=grain,
         duplicates=duplicates,
         alignment=alignment,
         regeneration=present.regeneration,
     )
     history = None if options.images else full_history(mixture, honest, duplicates, options.seed)
-    return gates, [*checked, *found, *tests, *measure_together(honest, copies, gates, history)]
+    return gates, [*checked, *found, *levels, *tests, *measure_together(honest, copies, gates, history)]
 
 
 # --- gates
@@ -268,7 +272,12 @@ def measure_duplicates(
     rest = nearest["bits"] > distance
     laid_over = lowest_likeness(np.where(rest, nearest["laid_over"], 0), allowed["laid_over"])
     rest &= nearest["laid_over"] < laid_over
-    times = lowest_likeness(np.where(rest, nearest["times_nearer"], 1), allowed["times_nearer"])
+    if not nearest["times_nearer"].any():
+        raise CalibrationError(
+            "nobody can tell how like each other images of a prompt are: more images of the same prompts are needed, "
+            "by more miners (of a set, 8 of a prompt at least)"
+        )
+    times = max(1.0, lowest_likeness(np.where(rest, nearest["times_nearer"], 1), allowed["times_nearer"]))
     rest &= nearest["times_nearer"] < times
     shares = {
         "hash_distance": float((nearest["bits"] <= distance).mean()),
@@ -276,7 +285,7 @@ def measure_duplicates(
         "times_nearer": float((nearest["times_nearer"] >= times).mean()),
     }
     wider = {
-        test: lowest_likeness(np.where(rest, nearest[test], 0), options.suspected * share)
+        test: max(LEAST_SUSPECTED[test], lowest_likeness(np.where(rest, nearest[test], 0), options.suspected * share))
         for test, share in SUSPECTED.items()
     }
     suspected = rest & np.any([nearest[test] >= limit for test, limit in wider.items()], axis=0)
@@ -325,37 +334,6 @@ def nearest_honest(honest: Sequence[Honest], prints: Prints, cosine: float) -> d
         rivals = [rival for rival in found if honest[rival.index].entry.key.hotkey not in strangers]
         nearest["times_nearer"][index] = times_nearer(best, rivals)
     return nearest
-
-
-def measure_safety(
-    honest: Sequence[Honest], what: str, options: argparse.Namespace
-) -> tuple[SafetyGate | None, list[Row]]:
-    """The gate, None where it is left out, and what it costs. Raises CalibrationError for too many false alarms."""
-    from ig_subnet.rewards.nsfw import load_safety
-    from ig_subnet.validating.gate_settings import SafetyGate
-
-    if options.nsfw == "off":
-        return None, []
-    classifier = load_safety(options.nsfw, device=options.device)
-    chosen = random.Random(options.seed).sample([one.image for one in honest], min(CHECKED, len(honest)))
-    began = time.perf_counter()
-    unsafe = classifier.unsafe(chosen).numpy()
-    stopped = float((unsafe >= UNSAFE).mean())
-    row: Row = {
-        "gate": "nsfw",
-        "check": options.nsfw,
-        "threshold": UNSAFE,
-        "images": len(chosen),
-        "false_alarms": stopped,
-        "highest_honest": float(unsafe.max()),
-        "seconds_per_image": (time.perf_counter() - began) / len(chosen),
-    }
-    if stopped > options.false_alarms:
-        raise CalibrationError(
-            f"{options.nsfw} stops {stopped:.1%} of honest images at {UNSAFE:g}: leave it out with --nsfw off"
-        )
-    told = provenance(f"{len(chosen)} of {what}", stopped, classifier.identity)
-    return SafetyGate(check=options.nsfw, threshold=UNSAFE, provenance=told), [row]
 
 
 # --- all gates together

@@ -31,8 +31,8 @@ class Suspicion(_Section):
     """Limits of likeness, as `DuplicatesGate` has them, beyond which an image is not stopped yet: where a validator can
     make it again, it does, to see whose it is."""
 
-    laid_over: float = Field(ge=0)
-    times_nearer: float = Field(ge=0)
+    laid_over: float = Field(gt=0)
+    times_nearer: float = Field(gt=0)
     provenance: str = Field(min_length=1)
 
 

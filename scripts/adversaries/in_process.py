@@ -39,7 +39,6 @@ NETUID, TEMPO = 1, 20
 STAKE_TAO = 1000
 VALIDATOR = "validator"
 DEADLINE_SECONDS = 30
-VERIFYING = ("--neuron.verify_models", "pocket")  # a part of the gates, which a validator has to ask for
 
 
 class Arena:
@@ -139,13 +138,13 @@ async def subnet(
                 *("--neuron.root", str(folder), "--neuron.seed", str(options.seed), "--neuron.epoch_length", "1"),
                 *("--neuron.prompts_per_round", str(options.prompts), "--neuron.timeout", str(DEADLINE_SECONDS)),
                 *("--neuron.images_per_prompt", str(options.images), "--neuron.device", "cpu"),
-                *(VERIFYING if gates else ()),
+                *(verifying(options.profile) if gates else ()),
             ]
         )
         memory = await stack.enter_async_context(Memory(settings.state_directory / STORE_FILE))
         async with arena.loading:
             device = await stack.enter_async_context(device_of(options.profile, gates, folder))
-            verify = await load_regenerator(settings, device, memory) if gates else None
+            verify = await load_regenerator(settings, device, memory) if settings.neuron.verify_models else None
         chain = await stack.enter_async_context(open_chain(node.endpoint, NETUID, wallets[VALIDATOR]))
         decode: Decode = trusting_decode
         if gates:
@@ -176,6 +175,12 @@ async def device_of(profile: str, gates: bool, folder: Path) -> AsyncIterator[De
     path = write_profile(folder, profile, gates)
     async with Device(partial(load_models, str(path), "cpu", 1, pays_strangers=False)) as device:
         yield device
+
+
+def verifying(profile: str) -> list[str]:
+    """A validator's flags to verify every model that the profile has a threshold for: that gate has to be asked for."""
+    regeneration = (load_profile(profile)["gates"] or {}).get("regeneration") or {"models": ()}
+    return [flag for model in regeneration["models"] for flag in ("--neuron.verify_models", model)]
 
 
 def write_profile(folder: Path, profile: str, gates: bool) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adversaries.in_process import NETUID, STAKE_TAO, TEMPO, VALIDATOR, VERIFYING, write_profile
+from adversaries.in_process import NETUID, STAKE_TAO, TEMPO, VALIDATOR, verifying, write_profile
 from adversaries.results import Row, gate_name, rows_of
 from adversaries.roster import HONEST_STEPS, VICTIM, Contestant, Size
 from ig_subnet.localnet.processes import Processes, free_ports
@@ -65,7 +65,8 @@ async def play(contestants: Sequence[Contestant], size: Size, gates: bool, folde
                 processes.start(name, [*miner_command(folder, endpoint, name, ports[name], steps), *doors])
             processes.start("adversaries", [sys.executable, "-m", "adversaries.serve", str(folder / "plan.json")])
             await processes.while_all_live(until_all_serve(chain, [hotkeys[name] for name in names]))
-            processes.start(VALIDATOR, [*validator_command(folder, endpoint, options), *(VERIFYING if gates else ())])
+            proof = verifying(options.profile) if gates else ()
+            processes.start(VALIDATOR, [*validator_command(folder, endpoint, options), *proof])
             store = store_of(folder, endpoint, options)
             await processes.while_all_live(until_paid(chain, store, options.rounds))
             metagraph = await chain.metagraph()

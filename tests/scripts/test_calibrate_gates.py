@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,18 +33,22 @@ def script(load_script: Callable[[str], ModuleType], project_root: Path) -> Modu
 @pytest.fixture(scope="module")
 def honest(script: ModuleType) -> list:
     """Six pictures of each caption by three miners; their embedding says which caption they show."""
+    return pictures(miners=3)
+
+
+def pictures(miners: int) -> list:
     from gates_calibration.honest import entries
 
     rng = np.random.default_rng(0)
     shown = entries(
         (caption, f"miner {miner}", number, float(miner), render(parse_caption(caption), rng))
         for caption in CAPTIONS
-        for miner in range(3)
+        for miner in range(miners)
         for number in range(2)
     )
     return [
         replace(one, entry=replace(one.entry, findings=Findings(0, 1, 0, 1, {}, embedding=embedding, alignment=2.0)))
-        for one, embedding in zip(shown, np.repeat(np.eye(2, dtype=np.float32), 6, axis=0), strict=True)
+        for one, embedding in zip(shown, np.repeat(np.eye(2, dtype=np.float32), 2 * miners, axis=0), strict=True)
     ]
 
 
@@ -65,6 +69,33 @@ def test_no_more_than_the_share_lies_within_the_distance(
     widest = script.widest_distance(distances, false_alarms)
     assert widest == 0 or (distances <= widest).mean() <= false_alarms
     assert widest == 127 or (distances <= widest + 1).mean() > false_alarms
+
+
+@pytest.mark.parametrize(("false_alarms", "suspected"), [(0.04, 0.2), (0.3, 0.5)])
+def test_more_is_suspected_than_stopped_and_no_more_than_wanted(
+    script: ModuleType, false_alarms: float, suspected: float
+) -> None:
+    honest = pictures(miners=7)
+    options = SimpleNamespace(false_alarms=false_alarms, suspected=suspected, history=9)
+    shares: list[float] = []
+
+    def told(share: float) -> str:
+        shares.append(share)
+        return f"stops {share}"
+
+    gate, rows = script.measure_duplicates(honest, {"none": honest[:1]}, "pick_score", options, told)
+    assert gate.suspicion is not None
+    wider = gate.suspecting()
+    assert (wider.laid_over, wider.times_nearer) == (gate.suspicion.laid_over, gate.suspicion.times_nearer)
+    assert gate.suspicion.provenance.startswith("suspects ") and gate.provenance.startswith("stops ")
+    assert shares[0] <= suspected + 2 / len(honest)  # each of the two tests may take one image too many
+    assert rows[-1]["suspected"] == shares[0]
+
+
+def test_too_few_images_of_a_prompt_are_told(script: ModuleType, honest: list) -> None:
+    options = SimpleNamespace(false_alarms=0.04, suspected=0.2, history=9)
+    with pytest.raises(script.CalibrationError, match="more images of the same prompts are needed"):
+        script.measure_duplicates(honest, {"none": honest[:1]}, "pick_score", options, str)
 
 
 def test_all_gates_together_are_told_by_miner(script: ModuleType, honest: list) -> None:

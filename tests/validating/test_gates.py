@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_up_images import DUPLICATES, GATES, PICTURES, embedding_of, examined
 
 from ig_subnet.validating.errors import ProfileUnusable
-from ig_subnet.validating.gate_settings import GateSettings
+from ig_subnet.validating.gate_settings import GateSettings, RegenerationGate, Suspicion, VerifiedModel
 from ig_subnet.validating.gates import Check, Examined, ImageKey, Likeness, Proofs, Verdict, judge
 from ig_subnet.validating.likeness import FEWEST_RIVALS, Alike, is_alike, times_nearer
 from ig_subnet.validating.records import (
@@ -84,6 +84,77 @@ def test_an_answer_that_is_not_what_its_model_makes() -> None:
     passed = judge(images, GATES, proofs=Proofs({images[1].key: replace(failed, cosine=0.95, matches=True)}))
     assert [passed[image.key].reason for image in images] == [VALID] * 3
     assert [passed[image.key].evidence is not None for image in images] == [False, True, False]  # what was looked at
+
+
+MATCH = Check(number=0, model="pocket", cosine=0.99, threshold=0.9, matches=True)
+VERIFYING = GATES.model_copy(
+    update={
+        "regeneration": RegenerationGate(models={"pocket": VerifiedModel(cosine=0.9, provenance="x")}, unproven=0.5)
+    }
+)
+
+
+def test_what_is_made_again_is_nobodys_copy_and_others_copies_of_it_are() -> None:
+    first, second, third = (
+        examined(name, arrived=when) for name, when in (("mallory", 0.1), ("alice", 1.0), ("x", 2.0))
+    )
+    again = replace(second, key=second.key._replace(number=1))
+    images, proofs = [first, second, again, third], Proofs({second.key: MATCH, again.key: MATCH})
+    assert reasons(images) == [VALID, COPY, COPY, COPY]
+    assert reasons(images, proofs=proofs) == [VALID, VALID, VALID, COPY]
+    known = {"seen": seen("another"), "proofs": proofs}
+    assert reasons([second], **known) == [VALID]
+    assert reasons([replace(second, findings=replace(second.findings, alignment=0.0))], **known) == [IGNORES_PROMPT]
+    assert reasons(
+        [examined("mallory", arrived=0.1), second], proofs=Proofs({first.key: replace(MATCH, matches=False)})
+    ) == [
+        NOT_REGENERATED,
+        VALID,
+    ]
+
+
+def test_what_cannot_be_proven_is_paid_in_part() -> None:
+    images = [examined(), examined("bob", picture=1)]
+    proofs = Proofs({}, {images[1].key})
+    assert [judge(images, VERIFYING, proofs=proofs)[image.key] for image in images] == [
+        Verdict(VALID),
+        Verdict(VALID, {"unproven": 0.5}, 0.5),
+    ]
+    assert judge(images, GATES, proofs=proofs)[images[1].key] == Verdict(VALID)  # the profile knows no model
+
+
+def test_suspicion_is_about_answers_to_the_same_prompt_only() -> None:
+    suspicion = Suspicion(laid_over=0.9, times_nearer=9, provenance="made up")
+    duplicates = DUPLICATES.model_copy(update={"hash_distance": 0, "laid_over": 2.0, "suspicion": suspicion})
+    gates = GateSettings(duplicates=duplicates)
+    rng = np.random.default_rng(0)
+    picture, noise = np.kron(rng.uniform(0, 255, (8, 8)), np.ones((8, 8))), rng.normal(0, 6, (4, 64, 64))
+    images = [
+        replace(image, phash=(picture + of_one).clip(0, 255).astype(np.uint8).tobytes())
+        for of_one, image in zip(
+            noise,
+            (
+                examined(),
+                examined(number=1),
+                examined("bob", arrived=2.0),
+                examined("bob", position=1, arrived=2.0),
+            ),
+            strict=True,
+        )
+    ]
+    assert reasons(images, gates) == [VALID] * 4
+    assert reasons(images, gates, suspected={image.key for image in images}) == [VALID, VALID, COPY, VALID]
+
+
+@pytest.mark.parametrize("field", ["total", "incentive", "disagreement", "trust", "alignment", "unsafe", "embedding"])
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf])
+def test_a_figure_that_is_no_number_passes_no_gate(field: str, nothing: float) -> None:
+    image = examined()
+    assert image.findings is not None and image.findings.embedding is not None
+    figure = np.where(np.arange(PICTURES), image.findings.embedding, nothing) if field == "embedding" else nothing
+    poisoned = replace(image, findings=replace(image.findings, **{field: figure}))
+    for gates in (GATES, GateSettings()):
+        assert reasons([poisoned, examined("bob", arrived=2.0)], gates) == [NO_SCORE, VALID]
 
 
 def test_an_image_that_is_stopped_itself_takes_nothing_from_others() -> None:
@@ -179,6 +250,30 @@ def test_a_copier_changes_nobody_elses_verdict(images: list[Examined], data: st.
         after = judge([*images, copy], GATES)
         assert after.pop(copy.key).reason != VALID
         assert after == before
+
+
+@settings(deadline=None)  # a busy machine takes its time over comparing images
+@given(rounds(), st.data())
+def test_proofs_decide_as_they_are_documented(images: list[Examined], data: st.DataObject) -> None:
+    """Whatever is proven of whom: no other gate is opened by it, and what was compared before changes nothing."""
+    known = [image.key for image in images if image.findings is not None]
+    chosen = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
+    checks = {key: replace(MATCH, matches=data.draw(st.booleans())) for key in chosen}
+    proofs = Proofs(checks, frozenset(known) - checks.keys())
+    compared: dict[tuple[int, int], float] = {}
+    judge(images, VERIFYING, suspected=known, compared=compared)
+    verdicts = judge(images, VERIFYING, proofs=proofs, compared=compared)
+    assert verdicts == judge(images, VERIFYING, proofs=proofs)
+    lied = {key[:2] for key, check in checks.items() if not check.matches}
+    for image in images:
+        verdict = verdicts[image.key]
+        if image.key[:2] in lied:
+            assert verdict.reason != VALID
+        elif image.key in checks:
+            assert verdict.reason == judge([image], VERIFYING)[image.key].reason  # as if it were alone
+            assert verdict.paid == 1
+        else:
+            assert verdict.paid == (0.5 if verdict.reason == VALID else 1)
 
 
 @settings(deadline=None)  # a busy machine takes its time over comparing images

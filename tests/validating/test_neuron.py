@@ -28,7 +28,7 @@ from ig_subnet.chain.presence import MISSING_SECONDS
 from ig_subnet.config.settings import parse_validator_settings
 from ig_subnet.prompts import Candidates, Topic
 from ig_subnet.reporting.wandb_log import WandbRun
-from ig_subnet.validating.commitments import verify
+from ig_subnet.validating.commitments import ASKED, VOID, verify
 from ig_subnet.validating.device import Device, Models
 from ig_subnet.validating.errors import NotRegistered, RoundError
 from ig_subnet.validating.gate_settings import GateSettings
@@ -36,7 +36,7 @@ from ig_subnet.validating.memory import Memory
 from ig_subnet.validating.records import COPY, OTHER_PROMPT, VALID, CommitmentRow
 from ig_subnet.validating.store import ScoreStore
 from ig_subnet.validating.weighting import Shaping
-from neurons.validator import ValidatorNeuron
+from neurons.validator import VOID_ROUNDS, ValidatorNeuron
 from protocol import GeneratedImage, QueryResult, QueryStatus, Target, TextToImageSynapse
 
 
@@ -222,6 +222,33 @@ async def test_flags_shape_the_weights_and_alarms_reach_wandb(tmp_path: Path) ->
         assert (weighing.alpha, weighing.shaping) == (0.5, Shaping("softmax", 2, 0.2, 0.3, 0.1))
         await neuron.report_alarm("no weights were set for 3.0 tempos: the chain is away")
     assert logged == [{"weights_alarm": "no weights were set for 3.0 tempos: the chain is away"}]
+
+
+async def test_an_outage_blames_nobody_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurons.validator.OUTAGE_SECONDS", 0.0)
+    monkeypatch.setattr("neurons.validator.IDLE_SECONDS", 0.0)
+    miners, rounds = Miners(), 2 * VOID_ROUNDS
+    async with validator(tmp_path, miners) as neuron:
+        assert await neuron.run_one_round()
+        before = neuron.memory.miners
+
+        async def unplugged(target: Target, synapse: TextToImageSynapse) -> QueryResult:
+            miners.asked.append((target.hotkey, synapse.prompt, synapse.seed))
+            if len(miners.asked) > 4 * rounds:
+                neuron.ask = miners.ask
+            return QueryResult(target, QueryStatus.UNREACHABLE, (), 0.1, "no route to host")
+
+        neuron.ask = unplugged
+        neuron.settings = neuron.settings.model_copy(
+            update={"neuron": neuron.settings.neuron.model_copy(update={"rounds": 1, "round_seconds": 0.0})}
+        )
+        async with asyncio.timeout(60):
+            await neuron.run_rounds()
+        assert {hotkey: row.observations for hotkey, row in neuron.memory.miners.items()} == {"alice": 2, "bob": 2}
+        assert before.keys() == neuron.memory.miners.keys()
+    outcomes = [row.outcome for row in commitments(tmp_path) if row.outcome]
+    assert outcomes[0] == outcomes[-1] == ASKED
+    assert len(outcomes) > VOID_ROUNDS + 2 and set(outcomes[1:-1]) == {VOID}
 
 
 async def test_images_are_known_again_after_a_restart_but_not_those_of_a_void_round(tmp_path: Path) -> None:

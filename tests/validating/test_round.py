@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from ig_subnet.imaging import DecoderPool
 from ig_subnet.validating.answers import Ask, RoundSettings
 from ig_subnet.validating.commitments import Plan, PlannedPrompt, PrompterIdentity
 from ig_subnet.validating.device import Device, Models
-from ig_subnet.validating.errors import RoundError
+from ig_subnet.validating.errors import NobodyAnswered, RoundError
 from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.gates import Check, Declared, ImageKey, Proofs
 from ig_subnet.validating.history import History
@@ -223,6 +223,7 @@ async def play(
     gates: GateSettings | None = None,
     history: History | None = None,
     verify: Verify | None = None,
+    known: Container[str] = (),
     plan: Plan = PLAN,
 ) -> RoundResult:
     models = Models(MadeUpPrompter(), mixture or BrightnessMixture(), gates or GateSettings())
@@ -238,6 +239,7 @@ async def play(
             decode=decode,
             history=history,
             verify=verify,
+            known=known,
         )
 
 
@@ -363,6 +365,41 @@ async def test_what_was_made_again_and_does_not_match_is_not_paid() -> None:
     assert one.asked == {seeds["hotkey 1"] + 1} and one.seed == seeds["hotkey 1"] + 1  # the first one is taken
     assert one.prompt == "prompt 1"
     assert one.model == "made up" and one.embedding.shape == (49,)
+
+
+async def test_what_looks_alike_by_chance_is_paid_to_both_once_it_is_made_again() -> None:
+    passes: list[set[ImageKey]] = []
+
+    async def verify(round_id: int, declared: Sequence[Declared], secret: bytes, judge: Judge) -> Proofs:
+        keys = {image.key for image in declared}
+        verdicts = await judge(Proofs(), keys)
+        passes.append({key for key in keys if verdicts[key].reason == COPY})
+        return Proofs({key: Check(key.number, "made up", 1.0, 0.9, matches=True) for key in passes[0]})
+
+    of = {f"hotkey {uid}": uid for uid in range(4)} | {"hotkey 3": 0}
+    ask = pictures(of=of, seconds={"hotkey 3": 0.5})
+    result = await play(ask=ask, decode=paint, gates=GateSettings(duplicates=DUPLICATES), verify=verify)
+    assert {key.hotkey for key in passes[0]} == {"hotkey 0"}
+    assert all(reward > 0 for reward in result.observations.values())
+
+
+async def test_a_round_in_which_nobody_answered_is_void() -> None:
+    async def unreachable(target: Target, synapse: TextToImageSynapse) -> QueryResult:
+        status = QueryStatus.UNREACHABLE if target.hotkey != "hotkey 3" else QueryStatus.TIMEOUT
+        return QueryResult(target, status, (), 0.1)
+
+    with pytest.raises(
+        NobodyAnswered, match=r"none of 8 queries was answered: unreachable \(6\), timeout \(2\); .*network"
+    ):
+        await play(ask=unreachable, known={"hotkey 1"})
+    dead = await play(ask=unreachable)  # nobody has ever seen any of them alive
+    assert set(dead.observations.values()) == {0.0}
+
+    async def one(target: Target, synapse: TextToImageSynapse) -> QueryResult:
+        return await (answers(lambda target: b"\xff") if target.hotkey == "hotkey 2" else unreachable)(target, synapse)
+
+    heard = await play(ask=one, known={"hotkey 1"})
+    assert heard.observations == {"hotkey 0": 0.0, "hotkey 1": 0.0, "hotkey 2": 1.0, "hotkey 3": 0.0}
 
 
 async def test_a_device_that_hangs_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,6 +334,19 @@ def test_fingerprints_are_the_newest_images(path: Path) -> None:
         assert [row.round_id for row in store.fingerprints(2)] == [2, 3]
 
 
+def test_what_a_gate_has_stopped_is_not_among_the_fingerprints_and_lies_are_told(path: Path) -> None:
+    lie = records.NOT_REGENERATED
+    with ScoreStore.open(path) as store:
+        for round_id, verdict in ((1, records.VALID), (2, records.COPY), (3, lie), (4, lie), (5, records.VALID)):
+            made = make_round(round_id)
+            first, *others = made.images
+            store.record_round(replace(made, images=(replace(first, verdict=verdict), *others)))
+        assert [row.round_id for row in store.fingerprints(9)] == [1, 5]
+        assert store.false_declarations(9) == {made.images[0].hotkey: 4}
+        assert store.false_declarations(2) == {made.images[0].hotkey: 4}
+        assert store.false_declarations(1) == {}
+
+
 def test_fingerprints_that_nobody_needs_are_let_go(path: Path) -> None:
     with ScoreStore.open(path) as store:
         assert not store.thin(2)
