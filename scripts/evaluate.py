@@ -35,6 +35,7 @@ QUICK_PROMPTS = 12
 SHOWN_ERRORS = 5
 RESAMPLES = 2000
 CAPTIONS = 400
+CLIMBING_STEPS = 20  # enough for any expert to be fooled in 8 of 8 tries
 BATCH = {"cpu": 16, "cuda": 128}
 
 Row = dict[str, Any]
@@ -80,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of a published set (test)")
     parser.add_argument("--prompts", type=int, metavar="N", help="of a published set, the first N (all)")
     parser.add_argument(
-        "--captions", type=int, default=CAPTIONS, metavar="N", help="of the pocket world, ten images each (%(default)s)"
+        "--captions", type=int, default=CAPTIONS, metavar="N", help="of the pocket world, 14 images each (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the pocket world's captions and images (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
@@ -98,9 +99,7 @@ def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> arg
     """The options, with datasets as (name, where); ends the program with status 2 for what cannot be."""
     pairs = [tuple(text.partition("=")[::2]) for text in options.dataset or [POCKET]]
     if wrong := [name for name, where in pairs if (name == POCKET) == bool(where)]:
-        parser.error(
-            f"--dataset {wrong[0]}: give {POCKET} alone, and another as NAME=FOLDER, NAME=hub or NAME=hub@COMMIT"
-        )
+        parser.error(f"--dataset {wrong[0]}: give {POCKET} alone, and any other as NAME=FOLDER or NAME=hub[@COMMIT]")
     if len({name for name, _ in pairs}) < len(pairs):
         parser.error("--dataset: give each data set once")
     options.dataset = pairs
@@ -137,6 +136,8 @@ def find(name: str, where: str, split: Split, options: argparse.Namespace) -> Pr
 
 def pocket(options: argparse.Namespace) -> Preferences:
     """Pairs of the pocket world, whose images are made if they are not there."""
+    from adversaries.ascent import Goal, ascend
+    from adversaries.experts import load_climbable
     from tqdm import tqdm
 
     from ig_subnet.config.settings import parse_miner_settings
@@ -145,15 +146,22 @@ def pocket(options: argparse.Namespace) -> Preferences:
 
     flags = f"--subtensor.network local --miner.model pocket --neuron.device {options.device}"
     generator = load_generator(parse_miner_settings(flags.split()))
+    experts = load_climbable(load_profile(POCKET)["rewarder"])
 
     def draw(caption: str, seed: int, steps: int) -> Image.Image:
         (image,) = generator.generate(caption, "", *generator.native_size, [seed], steps)
         assert image is not None  # it has no safety checker
         return image
 
+    def climb(image: Image.Image, caption: str, expert: str) -> Image.Image:
+        (climbed,) = ascend([image], [caption], Goal(expert, steps=CLIMBING_STEPS), experts, options.seed)
+        return climbed
+
     with tqdm(total=options.captions, desc="captions", unit="caption") as bar:
         folder = options.out / f"{POCKET}-seed-{options.seed}"
-        return pocket_preferences(folder, options.captions, options.seed, draw, lambda done: bar.update(done - bar.n))
+        return pocket_preferences(
+            folder, options.captions, options.seed, draw, climb, lambda done: bar.update(done - bar.n)
+        )
 
 
 class Scorer:

@@ -34,7 +34,6 @@ from ig_subnet.studies.errors import StudyError
 Row = dict[str, Any]
 
 if TYPE_CHECKING:
-    from ig_subnet.rewards import Mixture
     from ig_subnet.studies.agreement import Scored
     from ig_subnet.studies.fitting import Examples, Weights
 
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ProfileError(f"--topics: profile {options.profile} has no prompter, so no topics")
         scored = scorer.score(preferences)
         topics = scorer.topics(scored) if options.topics else {}
-        rows = list(fit_rows(scored, scorer.mixture, topics, options))
+        rows = list(fit_rows(scored, topics, options))
         print_rows([row for row in rows if "scorer" in row])
         print_weights([row for row in rows if "weight" in row])
         for path in (options.out / "fit.json", *([options.json] if options.json else [])):
@@ -96,7 +95,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 # --- what is learnt, and what it is worth
 
 
-def fit_rows(scored: Scored, mixture: Mixture, topics: Mapping[str, str], options: argparse.Namespace) -> Iterator[Row]:
+def fit_rows(scored: Scored, topics: Mapping[str, str], options: argparse.Namespace) -> Iterator[Row]:
     """How often each scorer agrees with held-out pairs; then the weights that all pairs together give."""
     import numpy as np
 

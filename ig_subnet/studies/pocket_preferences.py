@@ -1,10 +1,12 @@
 """Preferences in the pocket world, where an exact checker says which of two images shows what their caption says.
 
 For each of many captions that no training saw, the generator draws the caption in 20, 8, 4 and 2 steps, and a caption
-that is wrong in one respect in 20 and 4; some of these are also spoilt by a corruption. Preferred is:
+that is wrong in one respect in 20 and 4; some of these are also spoilt by a corruption, and the one of 2 steps is
+climbed from: its pixels are changed until one of the pocket experts likes it. Preferred is:
 
     right over wrong             an image that shows all that is said, over one that surely does not
     right over unreadable        the same over one drawn so badly that the checker cannot say what it shows
+    right over climbed           the same over one that was climbed to, unless that shows all that is said, too
     clean over spoilt            any image over a spoilt copy of itself
     spoilt but right over wrong  one that shows all that is said though it is spoilt, over a clean one that does not
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +37,20 @@ if TYPE_CHECKING:
 OWN_STEPS = (20, 8, 4, 2)
 CHANGED_STEPS = (20, 4)
 SPOILT = (0, 0, 1, 4)  # which of these images are spoilt, the first of them in two ways
+CLIMBED = ("image_reward", "clip_aesthetic", "pick_score", "hps_v2")  # the experts that images are climbed to for
+START = 3  # the place of the image that is climbed from
 SEVERITIES = (0.1, 0.6)  # below it nothing is seen, above it hardly a thing is left
 
 Draw = Callable[[str, int, int], "Image.Image"]
 """An image of a caption, by a seed and in a number of steps."""
+Climb = Callable[["Image.Image", str, str], "Image.Image"]
+"""An image climbed to from another: for a caption, in the eyes of the expert of that name."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """How one image of a caption is made: for the caption itself or another, in how many steps; or from an image of
-    the same caption, by its place, through a corruption.
+    the same caption, by its place, through a corruption or by climbing to what an expert likes.
     """
 
     caption: str
@@ -53,10 +59,16 @@ class Picture:
     source: int | None = None
     corruption: str = ""
     severity: float = 0.0
+    climbed: str = ""
 
 
 def pocket_preferences(
-    folder: Path, captions: int, seed: int, draw: Draw, progress: Callable[[int], None] = lambda done: None
+    folder: Path,
+    captions: int,
+    seed: int,
+    draw: Draw,
+    climb: Climb,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Preferences:
     """Pairs of images in `folder`, which are made as far as they are not there yet; `progress` gets captions done.
 
@@ -71,7 +83,7 @@ def pocket_preferences(
         scene = sample_scene(rng, "held_out")
         pictures = plan(scene, rng)
         paths = [folder / f"{number:05d}-{place}.png" for place in range(len(pictures))]
-        images = _made(pictures, paths, draw)
+        images = _made(pictures, paths, draw, climb)
         rows += [
             (len(items) + better, len(items) + worse, 1.0, number, kind)
             for better, worse, kind in judged(pictures, [check(image, scene).everything for image in images])
@@ -90,7 +102,7 @@ def plan(scene: Scene, rng: np.random.Generator) -> list[Picture]:
     own, changed = caption(scene), caption(CHANGES[str(rng.choice(applicable(scene)))](scene, rng))
     drawn = [(own, steps) for steps in OWN_STEPS] + [(changed, steps) for steps in CHANGED_STEPS]
     pictures = [Picture(text, int(rng.integers(2**31)), steps) for text, steps in drawn]
-    return pictures + [
+    pictures += [
         Picture(
             pictures[source].caption,
             int(rng.integers(2**31)),
@@ -101,6 +113,7 @@ def plan(scene: Scene, rng: np.random.Generator) -> list[Picture]:
         )
         for source in SPOILT
     ]
+    return pictures + [replace(pictures[START], source=START, climbed=expert) for expert in CLIMBED]
 
 
 def judged(pictures: list[Picture], verdicts: list[bool | None]) -> Iterator[tuple[int, int, str]]:
@@ -108,17 +121,23 @@ def judged(pictures: list[Picture], verdicts: list[bool | None]) -> Iterator[tup
     for better, worse in permutations(range(len(pictures)), 2):
         one, other = pictures[better], pictures[worse]
         right, wrong = verdicts[better], verdicts[worse]
-        if other.source == better:
-            yield better, worse, "clean over spoilt"
-        elif right is True and other.source is None:
-            if one.source is not None:
-                if wrong is False:
-                    yield better, worse, "spoilt but right over wrong"
-            elif wrong is not True:
-                yield better, worse, "right over unreadable" if wrong is None else "right over wrong"
+        if other.corruption:
+            if other.source == better:
+                yield better, worse, "clean over spoilt"
+        elif right is True and wrong is not True and not one.climbed:
+            if other.climbed:
+                kind = "right over climbed"
+            elif wrong is None:
+                kind = "right over unreadable"
+            else:
+                kind = "right over wrong"
+            if not one.corruption:
+                yield better, worse, kind
+            elif kind == "right over wrong":
+                yield better, worse, f"spoilt but {kind}"
 
 
-def _made(pictures: list[Picture], paths: list[Path], draw: Draw) -> list[Image.Image]:
+def _made(pictures: list[Picture], paths: list[Path], draw: Draw, climb: Climb) -> list[Image.Image]:
     from PIL import Image
 
     images: list[Image.Image] = []
@@ -129,6 +148,8 @@ def _made(pictures: list[Picture], paths: list[Path], draw: Draw) -> list[Image.
             continue
         if picture.source is None:
             images.append(draw(picture.caption, picture.seed, picture.steps))
+        elif picture.climbed:
+            images.append(climb(images[picture.source], picture.caption, picture.climbed))
         else:
             rng = np.random.default_rng(picture.seed)
             images.append(corrupt(images[picture.source], picture.corruption, picture.severity, rng))
