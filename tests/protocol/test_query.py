@@ -7,9 +7,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from bittensor.keyfiles import Keypair
 from wire_peers import PATIENCE_SECONDS, Keys, Serve, paint
+from yarl import URL
 
 from ig_subnet.chain.auth import BtAuthVerifier, KeypairSigner
 from protocol import (
@@ -25,6 +28,7 @@ from protocol import (
     TextToImageSynapse,
     Unsupported,
 )
+from protocol.signing import HEADER_RESPONSE_SIGNATURE
 
 Where = Callable[[int], Target]
 
@@ -84,6 +88,40 @@ async def test_large_images_are_framed_and_checked_off_the_loop(
         result = await dendrite.query(target(axon.port), large)
     assert result.status is QueryStatus.ANSWERED
     assert [image.data == data for image in result.images] == [True, True]
+
+
+async def test_through_a_proxy_that_writes_everything_anew(
+    serve: Serve, dendrite: Dendrite, target: Where, synapse: TextToImageSynapse
+) -> None:
+    """As nginx does: another connection, other headers beside ours, and the caller's address in one of them."""
+    seen: list[str] = []
+
+    async def forward(request: web.Request) -> web.Response:
+        seen.append(request.remote or "")
+        headers = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            url = URL(f"http://127.0.0.1:{axon.port}{request.raw_path}", encoded=True)
+            forwarded = headers | {"X-Forwarded-For": request.remote or "", "Via": "1.1 proxy"}
+            async with session.post(url, data=await request.read(), headers=forwarded) as answer:
+                signed = {HEADER_RESPONSE_SIGNATURE: answer.headers.get(HEADER_RESPONSE_SIGNATURE, "")}
+                return web.Response(body=await answer.read(), status=answer.status, headers=signed)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", forward)
+    proxy = web.AppRunner(application)
+    await proxy.setup()
+    try:
+        site = web.TCPSite(proxy, "127.0.0.1", 0)
+        await site.start()
+        limits = Limits(address_seconds=3600, address_at_once=2)
+        async with serve(trusted_proxies=["127.0.0.1"], limits=limits) as axon:
+            at = target(int(site.name.rpartition(":")[2]))
+            results = [await dendrite.query(at, synapse) for _ in range(3)]
+    finally:
+        await proxy.cleanup()
+    assert [result.status for result in results[:2]] == [QueryStatus.ANSWERED] * 2
+    assert results[2].status is not QueryStatus.ANSWERED  # the caller's address has had its two
+    assert seen == ["127.0.0.1"] * 3
 
 
 async def test_ipv6(serve: Serve, dendrite: Dendrite, keys: Keys, synapse: TextToImageSynapse) -> None:
