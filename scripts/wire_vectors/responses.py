@@ -133,6 +133,12 @@ def add_framing(table: Responses) -> None:
     table.add("nothing", "unreachable", b"")
     table.add("not HTTP", "bad_response", b"SSH-2.0-miner\r\n\r\n")
     table.add("one header of 20,000", "bad_response", table.response(extra="a: " + "b" * 20_000 + "\r\n"))
+    table.add("one header of 16,000", "answered", table.response(extra="a: " + "b" * 16_000 + "\r\n"))
+    table.add("headers of 17,000", "bad_response", table.response(extra=("a: " + "b" * 995 + "\r\n") * 17))
+    table.add("100 headers", "answered", table.response(extra="a: b\r\n" * 97))
+    table.add("101 headers", "bad_response", table.response(extra="a: b\r\n" * 98))
+    encodings = "content-encoding: identity\r\ncontent-encoding: gzip\r\n"
+    table.add("content encoding after identity", "bad_response", table.response(extra=encodings))
 
 
 def add_errors(table: Responses) -> None:
