@@ -277,10 +277,10 @@ def write_profile(options: argparse.Namespace, name: str, rows: Sequence[Row], t
         f"scripts/calibrate_regeneration.py: {options.images} images of {options.steps} steps, again, in batches and "
         f"in {options.dtype}: {min(honest):.5f} or more; below it {', '.join(found)}; {date.today().isoformat()}"
     )
-    known = ((load_profile(options.profile)["gates"] or {}).get("regeneration") or {}).get("models", {})
-    models = {**known, name: {"cosine": threshold, "provenance": provenance}}
+    known = (load_profile(options.profile)["gates"] or {}).get("regeneration") or {}
+    models = {**known.get("models", {}), name: {"cosine": threshold, "provenance": provenance}}
     text = profile_path(options.profile).read_text(encoding="utf-8")
-    options.write.write_text(with_gate(text, "regeneration", {"models": models}), encoding="utf-8")
+    options.write.write_text(with_gate(text, "regeneration", {**known, "models": models}), encoding="utf-8")
 
 
 def _short(value: object) -> str:

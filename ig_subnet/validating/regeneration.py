@@ -41,7 +41,7 @@ SMOOTHING = 0.3  # share of the newest measurement in a model's pace
 LARGEST_SHARE = 0.25  # of a round's seconds for one image: what takes longer cannot be made again
 PASSES = 8  # over the suspects of a round: what was made again may be the original of others
 # Rounds in which nothing is believed of who declared falsely. With a share of 0.1 of one prompt a round, a lie that
-# nobody suspects lives 10 rounds; paid half from then on, it has earned a fifth, cubed, of what the truth would have.
+# nobody suspects lives 10 rounds; paid half in these, it has earned less than a fifth, cubed, of what the truth would.
 DISTRUSTED_ROUNDS = 50
 
 

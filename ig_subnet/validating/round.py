@@ -208,7 +208,10 @@ async def _judge(
 
 
 def _declared(prompts: Sequence[ExaminedPrompt]) -> list[Declared]:
-    """What is declared of every image that could be compared with another one. No two of an answer have one seed."""
+    """What is declared of every image that could be compared with another one. No two of an answer have one seed.
+
+    Nothing is, of what may have lost something on its way: it would be no lie that it does not match.
+    """
     declared = []
     for prompt in prompts:
         for answer in prompt.answers:
@@ -217,7 +220,8 @@ def _declared(prompts: Sequence[ExaminedPrompt]) -> list[Declared]:
                 key = ImageKey(prompt.row.position, answer.miner.hotkey, number)
                 found = prompt.findings.get(key)
                 if found is not None and found.embedding is not None:
-                    told = key, prompt.row.text, image.seed, frozenset(asked), image.model
+                    model = image.model if image.format == "png" else ""
+                    told = key, prompt.row.text, image.seed, frozenset(asked), model
                     declared.append(Declared(*told, embedding=found.embedding))
                 asked.discard(image.seed)
     return declared
