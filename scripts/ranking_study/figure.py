@@ -26,40 +26,32 @@ def draw(rows: Sequence[Row], mixture: Ranking, checker: Ranking, path: Path) ->
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     generators, prompts, scores, images = figure.subplots(2, 2).flat
     _draw_generators(generators, mixture, checker)
-    for scorer, label, colour in (
-        ("incentive", "the mixture", BLUE),
-        ("checker", "the checker itself, on as many prompts", GREY),
+    mixed, itself = ("incentive", "the mixture", BLUE), ("checker", "the checker, on as many prompts", GREY)
+    apart = ("incentive", "the mixture, of pairs that the checker tells apart", ORANGE)
+    for axes, varied, key, (scorer, label, colour) in (
+        (prompts, "prompts", "prompts", mixed),
+        (prompts, "prompts", "prompts", itself),
+        (prompts, "prompts, pairs apart", "prompts", apart),
+        (scores, "noise of scores", "noise", mixed),
+        (images, "noise on images", "noise", mixed),
     ):
-        _draw_band(
-            prompts,
-            [row for row in rows if row["varied"] == "prompts" and row["scorer"] == scorer],
-            "prompts",
-            label,
-            colour,
-        )
-    _draw_band(
-        prompts,
-        [row for row in rows if row["varied"] == "prompts, pairs apart" and row["scorer"] == "incentive"],
-        "prompts",
-        "the mixture, of pairs that the checker tells apart",
-        ORANGE,
-    )
-    _draw_band(scores, [row for row in rows if row["varied"] == "noise of scores"], "noise", "100 prompts", BLUE)
-    _draw_band(images, [row for row in rows if row["varied"] == "noise on images"], "noise", "100 prompts", BLUE)
-    prompts.set(xscale="log", xlabel="prompts, two images of each")
+        shown = [row for row in rows if (row["varied"], row["scorer"]) == (varied, scorer)]
+        _draw_band(axes, shown, key, label, colour)
+    at = next(row["prompts"] for row in rows if row["varied"] == "noise of scores")
+    prompts.set(xscale="log", xlabel="prompts")
     prompts.set_xticks(ticks := sorted({row["prompts"] for row in rows if row["varied"] == "prompts"}), ticks)
     prompts.minorticks_off()
-    scores.set(xlabel="noise on each image's incentive, in standard deviations of all images' incentives")
-    images.set(xlabel="Gaussian noise on each image, in levels of 255; one image of each prompt")
+    scores.set(xlabel="noise on the incentives, in standard deviations of theirs")
+    images.set(xlabel="Gaussian noise, in levels of 255; one image of each prompt")
     for axes in (prompts, scores, images):
         axes.axhline(GOAL, color=TEXT, linewidth=0.7, linestyle=(0, (4, 3)))
         axes.set_ylim(min(0.4, axes.get_ylim()[0]), 1.01)
         axes.set_ylabel("Kendall's tau with the checker", fontsize=7)
     for axes, title in (
-        (generators, "a  Thirteen generators of known quality"),
+        (generators, "a  Generators of known quality"),
         (prompts, "b  Agreement by the number of prompts"),
-        (scores, "c  … with noise on the scores"),
-        (images, "d  … with noise on the images"),
+        (scores, f"c  {at} prompts, noise on the scores"),
+        (images, f"d  {at} prompts, noise on the images"),
     ):
         axes.set_title(title, loc="left", fontsize=8, fontweight="bold", color=TEXT)
         axes.xaxis.label.set_fontsize(7)
@@ -72,14 +64,20 @@ def draw(rows: Sequence[Row], mixture: Ranking, checker: Ranking, path: Path) ->
 
 
 def _draw_generators(axes: Axes, mixture: Ranking, checker: Ranking) -> None:
-    right = {one.model: one for one in checker.models}
+    """The checker's share and the mixture's mean of each generator, numbered in the checker's order."""
+    means = {one.model: one for one in mixture.models}
     colours = colours_of([one.model for one in checker.models])
-    for one in mixture.models:
-        truth = right[one.model]
+    for number, truth in enumerate(checker.models, start=1):
+        one = means[truth.model]
         axes.plot([truth.low, truth.high], [one.mean, one.mean], color=GREY, linewidth=0.8, zorder=2)
         axes.plot([truth.mean, truth.mean], [one.low, one.high], color=GREY, linewidth=0.8, zorder=2)
-        axes.plot(truth.mean, one.mean, "o", color=colours[one.model], markersize=4.5, zorder=3)
-        axes.annotate(one.model, (truth.mean, one.mean), (4, -7), textcoords="offset points", fontsize=5.8, color=TEXT)
+        axes.plot(truth.mean, one.mean, "o", color=colours[truth.model], markersize=4.5, zorder=3)
+        aside = (3, 4) if number % 2 else (-6, -9)  # neighbours would hide each other's numbers
+        axes.annotate(f"{number}", (truth.mean, one.mean), aside, textcoords="offset points", fontsize=6, color=TEXT)
+    key = "\n".join(f"{number}  {one.model}" for number, one in enumerate(checker.models, start=1))
+    axes.text(
+        0.99, 0.02, key, transform=axes.transAxes, ha="right", va="bottom", fontsize=5.8, color=TEXT, linespacing=1.35
+    )
     axes.set_xlabel("share of pictures that the checker finds entirely right")
     axes.set_ylabel("mean incentive by the mixture", fontsize=7)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
     from ig_subnet.rewards import Mixture
 
-CHECKER, RESPECTS = "checker", "respects"
+CHECKER, RESPECTS, INCENTIVE = "checker", "respects", "incentive"
 BATCH = 64
 FULL_NOISE = 80.0  # levels: the deviation of the pocket world's `noise` at severity 1
+
+Row = dict[str, Any]
+Judge = Callable[[Sequence[Row], Sequence["Image"]], list[Row]]
 
 
 def with_checker(scores: pa.Table, folder: Path) -> pa.Table:
@@ -28,15 +32,20 @@ def with_checker(scores: pa.Table, folder: Path) -> pa.Table:
     """
     from ig_subnet.pocket import check
 
-    def judge(images: Sequence[Image], prompts: Sequence[str]) -> dict[str, list[float]]:
-        verdicts = [check(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-        return {
-            CHECKER: [float(verdict.everything is True) for verdict in verdicts],
-            RESPECTS: [float(np.mean([right is True for right in astuple(verdict)])) for verdict in verdicts],
-        }
+    def judge(rows: Sequence[Row], images: Sequence[Image]) -> list[Row]:
+        verdicts = [check(image, row["prompt"]) for row, image in zip(rows, images, strict=True)]
+        return [
+            {
+                CHECKER: float(verdict.everything is True),
+                RESPECTS: float(np.mean([right is True for right in astuple(verdict)])),
+            }
+            for verdict in verdicts
+        ]
 
-    found = _kept(folder / "checked.parquet", scores, folder, judge, "checker")
-    return scores.append_column(CHECKER, found[CHECKER]).append_column(RESPECTS, found[RESPECTS])
+    found = _judged(folder / "checked.parquet", scores, folder, judge, "checker")
+    for name in (CHECKER, RESPECTS):
+        scores = scores.append_column(name, [[row[name] for row in found]])
+    return scores
 
 
 def with_noise(scores: pa.Table, folder: Path, mixture: Mixture, levels: float) -> pa.Table:
@@ -45,44 +54,36 @@ def with_noise(scores: pa.Table, folder: Path, mixture: Mixture, levels: float) 
 
     from ig_subnet.pocket import corrupt
 
+    def judge(rows: Sequence[Row], images: Sequence[Image]) -> list[Row]:
+        noisy = [
+            corrupt(image, "noise", levels / FULL_NOISE, np.random.default_rng(crc32(row["image"].encode())))
+            for row, image in zip(rows, images, strict=True)
+        ]
+        return [
+            {INCENTIVE: value} for value in mixture.score(noisy, [row["prompt"] for row in rows]).incentive.tolist()
+        ]
+
     first = scores.filter(pyarrow.compute.equal(scores["sample"], 0))
-
-    def judge(images: Sequence[Image], prompts: Sequence[str]) -> dict[str, list[float]]:
-        rng = np.random.default_rng(0)
-        noisy = [corrupt(image, "noise", levels / FULL_NOISE, rng) for image in images]
-        return {"incentive": mixture.score(noisy, prompts).incentive.tolist()}
-
-    found = _kept(folder / f"noise-{levels:g}.parquet", first, folder, judge, f"noise of {levels:g}")
-    return first.set_column(first.column_names.index("incentive"), "incentive", found["incentive"])
+    found = _judged(folder / f"noise-{levels:g}.parquet", first, folder, judge, f"noise of {levels:g} levels")
+    return first.set_column(first.column_names.index(INCENTIVE), INCENTIVE, [[row[INCENTIVE] for row in found]])
 
 
-def _kept(
-    path: Path, scores: pa.Table, folder: Path, judge: Callable[..., dict[str, list[float]]], what: str
-) -> pa.Table:
-    """What `judge` says of each image of the table; from the file where it was said of the same images before."""
+def _judged(path: Path, scores: pa.Table, folder: Path, judge: Judge, what: str) -> list[Row]:
+    """What `judge` says of each image of the table. It is kept in a file, and said once of each."""
     import pyarrow as pa
     import pyarrow.parquet
-
-    names = scores["image"].to_pylist()
-    if path.is_file() and (found := pyarrow.parquet.read_table(path))["image"].to_pylist() == names:
-        return found
-    said: dict[str, list[Any]] = {"image": names}
-    for images, prompts in _batches(scores, folder / "images", what):
-        for name, values in judge(images, prompts).items():
-            said.setdefault(name, []).extend(values)
-    table = pa.table(said)
-    with replacing(path) as partial:
-        pyarrow.parquet.write_table(table, partial)
-    return table
-
-
-def _batches(scores: pa.Table, images: Path, what: str) -> Iterator[tuple[list[Image], list[str]]]:
     from tqdm import tqdm
 
     from ig_subnet.studies.pictures import load_picture, open_picture
 
+    known = {row["image"]: row for row in (pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else [])}
     rows = scores.select(["image", "prompt"]).to_pylist()
-    for start in tqdm(range(0, len(rows), BATCH), desc=what, unit="batch", disable=None):
-        batch = rows[start : start + BATCH]
-        pictures = [load_picture(open_picture(images / row["image"])) for row in batch]
-        yield pictures, [row["prompt"] for row in batch]
+    missing = [row for row in rows if row["image"] not in known]
+    for start in tqdm(range(0, len(missing), BATCH), desc=what, unit="batch", disable=None):
+        batch = missing[start : start + BATCH]
+        images = [load_picture(open_picture(folder / "images" / row["image"])) for row in batch]
+        said = judge(batch, images)
+        known |= {row["image"]: {"image": row["image"]} | each for row, each in zip(batch, said, strict=True)}
+        with replacing(path) as partial:
+            pyarrow.parquet.write_table(pa.Table.from_pylist(list(known.values())), partial)
+    return [known[row["image"]] for row in rows]
