@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from adversaries.results import Row
 
 ROUNDS, QUICK_ROUNDS = 4, 3
-PROMPTS, IMAGES = 1, 2  # asked in a round
+PROMPTS, IMAGES = 2, 1  # asked in a round: what an ascent earns depends on the prompt
 TIMEOUT = 120.0
 FIGURE = "attacks.png"
 

@@ -116,6 +116,11 @@ def encoded(synapse: TextToImageSynapse, images: Sequence[Image.Image], model: s
     return tuple(answer)
 
 
+def declaration(lab: Lab, declares: bool) -> str:
+    """What honest work of the best quality declares, or nothing."""
+    return str(lab.generator.declaration(ACCOMPLICE_STEPS)) if declares else ""
+
+
 @dataclass
 class Honest:
     """Honest work with `steps` sampling steps. With `posts`, its owner's other hotkeys may copy every answer."""

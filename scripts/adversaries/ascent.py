@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import grid_sample, interpolate, pad
 
-from adversaries.answers import SECONDS_PER_STEP, Answer, Lab, encoded
+from adversaries.answers import SECONDS_PER_STEP, Answer, Lab, declaration, encoded
 from adversaries.experts import Climbable, load_climbable, mixture_objective
 from ig_subnet.config.profiles import load_profile
 from ig_subnet.rewards.robust import CORNER_SHIFT, JPEG_QUALITIES, SMALLEST_SCALE
@@ -26,24 +26,34 @@ STEPS = 200
 RATE = 0.02  # of Adam, in units of the pixel range: about 5 levels a step
 MIXTURE = "mixture"
 START_STEPS = 1
+# Deviations of an expert's score that a level of grain costs an ascent that hides it: of 0.1 to 6, what paid best.
+SMOOTHING = 0.9
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is climbed: an expert by its name, or the whole `mixture`; `through` random transforms or plainly."""
+    """What is climbed: an expert by its name, or the whole `mixture`; `through` random transforms or plainly.
+
+    The mean difference of the image from its median of 3 x 3 pixels, in levels, costs `smoothing` for each.
+    """
 
     target: str
     through: bool = False
     steps: int = STEPS
+    smoothing: float = 0.0
 
 
 @dataclass
 class Ascent:
-    """Climbs from noise, or from an image of `START_STEPS` sampling steps, to what an expert or the mixture likes."""
+    """Climbs from noise, or from an image of `START_STEPS` sampling steps, to what an expert or the mixture likes.
+
+    With `declares`, it says that the model made the image, as who works honestly does.
+    """
 
     lab: Lab
     goal: Goal
     from_noise: bool
+    declares: bool = False
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         if self.from_noise:
@@ -53,7 +63,8 @@ class Ascent:
         else:
             images = await self.lab.generate(synapse, START_STEPS)
         climbed = await climb(self.lab, images, [synapse.prompt], self.goal, synapse.seed)
-        return Answer(encoded(synapse, climbed), self.goal.steps * SECONDS_PER_STEP)
+        declared = declaration(self.lab, self.declares)
+        return Answer(encoded(synapse, climbed, declared), self.goal.steps * SECONDS_PER_STEP)
 
 
 def start_climber(profile: str) -> Executor:
@@ -92,18 +103,26 @@ def ascend(
     logits = torch.logit(pixels.clamp(0.004, 0.996)).requires_grad_()  # a sigmoid keeps pixels in range
     optimizer = torch.optim.Adam([logits], lr=RATE * 4)  # the sigmoid's slope is at most 1/4
     for prompt in itertools.islice(itertools.cycle(prompts), goal.steps):
-        seen = torch.sigmoid(logits)
-        if goal.through:
-            seen = transformed(seen, generator)
+        shown = torch.sigmoid(logits)
+        seen = transformed(shown, generator) if goal.through else shown
         value = (
             mixture_objective(experts, seen, prompt)
             if goal.target == MIXTURE
             else experts[goal.target].standard(seen, prompt)
         )
+        if goal.smoothing:
+            value = value - goal.smoothing * _grain(shown)
         optimizer.zero_grad(set_to_none=True)
         (-value.sum()).backward()
         optimizer.step()
     return [_to_image(one) for one in torch.sigmoid(logits.detach())]
+
+
+def _grain(pixels: Tensor) -> Tensor:
+    """[N], in levels: what a median of 3 x 3 pixels takes away, everywhere (the gate looks at the smoother half)."""
+    padded = pad(pixels, (1, 1, 1, 1), mode="reflect")
+    medians = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2).median(dim=-1).values
+    return 255 * (pixels - medians).abs().mean(dim=(1, 2, 3))
 
 
 def transformed(pixels: Tensor, generator: torch.Generator) -> Tensor:

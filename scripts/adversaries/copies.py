@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adversaries.answers import ACCOMPLICE_STEPS, COPY_SECONDS, Answer, Honest, Lab, encoded
+from adversaries.answers import COPY_SECONDS, Answer, Honest, Lab, declaration, encoded
 from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.gate_settings import DuplicatesGate
 from ig_subnet.validating.likeness import Prints, candidates, is_alike
@@ -93,11 +93,6 @@ class Copy:
         images = await self.lab.board.answer_to(synapse.prompt)
         images = await changed(self.lab, images, synapse, self.change)
         return Answer(encoded(synapse, images, declaration(self.lab, self.declares)), COPY_SECONDS)
-
-
-def declaration(lab: Lab, declares: bool) -> str:
-    """What the accomplice declares, or nothing."""
-    return str(lab.generator.declaration(ACCOMPLICE_STEPS)) if declares else ""
 
 
 def distort(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from adversaries.answers import ACCOMPLICE_STEPS, Adversary, Honest, Lab
-from adversaries.ascent import MIXTURE, START_STEPS, Ascent, Goal
+from adversaries.ascent import MIXTURE, SMOOTHING, START_STEPS, Ascent, Goal
 from adversaries.copies import CHANGES, Copy, EvadingCopy, Middleman, Replay, distort, everything
 from adversaries.simple import DrawnText, EasyTopics, FixedImage, Malformed, Missing, Noise, Slow
 
@@ -113,26 +113,42 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
 
 
 def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
-    """Gradient ascent on each expert and on the mixture, from noise and from cheap images, which also go untouched."""
+    """Gradient ascent on each expert and on the mixture, from noise and from cheap images, which also go untouched.
+
+    Those through the transforms from cheap images, which pay best, also hide their grain: declared falsely or not.
+    """
     yield Contestant(f"{START_STEPS} step, untouched", Honest(lab, START_STEPS))
-    everything = [
-        (target, through, from_noise)
-        for target in (*lab.climbable, MIXTURE)
+    experts = [*lab.climbable]
+    plain = [
+        (Goal(target, through), from_noise)
+        for target in (*experts, MIXTURE)
         for through in (False, True)
         for from_noise in (False, True)
     ]
-    chosen = [
-        ("image_reward", False, False),
-        ("clip_aesthetic", False, True),
-        ("pick_score", False, True),
-        ("pick_score", True, False),
-        ("hps_v2", False, False),
-        (MIXTURE, False, False),
-    ]
-    for target, through, from_noise in everything if size.every_ascent else chosen:
-        yield Contestant(
-            f"ascent on {target} from {'noise' if from_noise else 'a cheap image'}" + ", through transforms" * through,
-            Ascent(lab, Goal(target, through), from_noise),
-            "robust scores" if target == MIXTURE else "robust scores, trust, alignment",
-            None if target == MIXTURE else CHEATING,
-        )
+    hiding = [(Goal(target, True, smoothing=SMOOTHING), False) for target in (*experts, MIXTURE)]
+    if not size.every_ascent:
+        plain = [
+            (Goal("clip_aesthetic"), True),
+            (Goal("pick_score"), False),
+            (Goal("pick_score", True), False),
+            (Goal(MIXTURE, True), False),
+        ]
+        hiding = [chosen for chosen in hiding if chosen[0].target in ("pick_score", MIXTURE)]
+    for goal, from_noise in plain:
+        yield _ascent(lab, goal, from_noise)
+    for goal, from_noise in hiding:
+        yield _ascent(lab, goal, from_noise)
+        yield _ascent(lab, goal, from_noise, declares=True)
+
+
+def _ascent(lab: Lab, goal: Goal, from_noise: bool, declares: bool = False) -> Contestant:
+    """Nothing is to stop the ascent on the whole mixture: what the experts agree on is what is paid for."""
+    return Contestant(
+        f"ascent on {goal.target} from {'noise' if from_noise else 'a cheap image'}"
+        + ", through transforms" * goal.through
+        + ", hiding its grain" * (goal.smoothing > 0)
+        + ", falsely declared" * declares,
+        Ascent(lab, goal, from_noise, declares),
+        "regeneration" if goal.smoothing else "robust scores, grain",
+        None if goal.target == MIXTURE else CHEATING,
+    )

@@ -273,6 +273,34 @@ async def test_ascent_raises_what_it_climbs(lab: Any, target: str, from_noise: b
     assert (high > low + 0.1).all()
 
 
+async def test_an_ascent_that_hides_its_grain_has_less_of_it_and_still_climbs(lab: Any) -> None:
+    from adversaries.ascent import SMOOTHING, Ascent, Goal
+
+    from ig_subnet.rewards.grain import grain
+
+    plain, hiding = Goal("pick_score", True, steps=40), Goal("pick_score", True, steps=40, smoothing=SMOOTHING)
+    start, rough, smooth = [
+        [Image.fromarray(pixels) for pixels in shown(await Ascent(lab, goal, False, declares=True).answer(asked()))]
+        for goal in (replace(plain, steps=0), plain, hiding)
+    ]
+    assert all(less < more / 2 for less, more in zip(grain(smooth, 64), grain(rough, 64), strict=True))
+    before, after = (lab.mixture.score(images, CIRCLE).components["pick_score"] for images in (start, smooth))
+    assert (after > before).all()
+
+
+async def test_false_declarations_are_those_of_honest_work(lab: Any) -> None:
+    from adversaries.ascent import Ascent, Goal
+
+    silent, lying = [
+        await Ascent(lab, Goal("pick_score", steps=0), True, declares).answer(asked()) for declares in (False, True)
+    ]
+    assert [image.model for image in (*silent.images, *lying.images)] == [
+        "",
+        "",
+        *[str(Declaration("painter", 20))] * 2,
+    ]
+
+
 async def test_a_process_of_its_own_climbs_to_the_same(lab: Any, profile: Path) -> None:
     from adversaries.ascent import Goal, climb, start_climber
 
@@ -294,7 +322,8 @@ def test_the_roster_has_every_attack(lab: Any) -> None:
     assert VICTIM in names
     assert max(one.hotkeys for one in everyone) >= 24
     ascents = [one.adversary for one in everyone if isinstance(one.adversary, Ascent)]
-    assert len(ascents) == (len(lab.climbable) + 1) * 4
+    assert len(ascents) == (len(lab.climbable) + 1) * (4 + 2)
+    assert sum(ascent.declares for ascent in ascents) == len(lab.climbable) + 1
     assert all(ascent.goal.steps >= 200 for ascent in ascents)
     assert len(attackers(lab, QUICK)) < len(attackers(lab, FULL))
 
