@@ -83,6 +83,7 @@ def add_options(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument(
         "--captions", type=int, default=CAPTIONS, metavar="N", help="of the pocket world, 14 images each (%(default)s)"
     )
+    parser.add_argument("--no-climbing", action="store_true", help="leave out the images that were climbed to")
     parser.add_argument("--seed", type=int, default=1, help="of the pocket world's captions and images (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of the experts (the profile's)")
@@ -160,7 +161,12 @@ def pocket(options: argparse.Namespace) -> Preferences:
     with tqdm(total=options.captions, desc="captions", unit="caption") as bar:
         folder = options.out / f"{POCKET}-seed-{options.seed}"
         return pocket_preferences(
-            folder, options.captions, options.seed, draw, climb, lambda done: bar.update(done - bar.n)
+            folder,
+            options.captions,
+            options.seed,
+            draw,
+            None if options.no_climbing else climb,
+            lambda done: bar.update(done - bar.n),
         )
 
 

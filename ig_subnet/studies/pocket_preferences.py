@@ -67,12 +67,12 @@ def pocket_preferences(
     captions: int,
     seed: int,
     draw: Draw,
-    climb: Climb,
+    climb: Climb | None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Preferences:
     """Pairs of images in `folder`, which are made as far as they are not there yet; `progress` gets captions done.
 
-    A longer run goes on from a shorter one. Raises `ResultsError` where the folder holds images made otherwise.
+    A longer run goes on from a shorter one. Without `climb` there are no images that were climbed to. Raises `ResultsError` where the folder holds images made otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder / "settings.json", {"seed": seed, "severities": list(SEVERITIES)})
@@ -81,7 +81,7 @@ def pocket_preferences(
     for number in range(captions):
         rng = np.random.default_rng([seed, number])
         scene = sample_scene(rng, "held_out")
-        pictures = plan(scene, rng)
+        pictures = [picture for picture in plan(scene, rng) if climb or not picture.climbed]
         paths = [folder / f"{number:05d}-{place}.png" for place in range(len(pictures))]
         images = _made(pictures, paths, draw, climb)
         rows += [
@@ -137,7 +137,7 @@ def judged(pictures: list[Picture], verdicts: list[bool | None]) -> Iterator[tup
                 yield better, worse, f"spoilt but {kind}"
 
 
-def _made(pictures: list[Picture], paths: list[Path], draw: Draw, climb: Climb) -> list[Image.Image]:
+def _made(pictures: list[Picture], paths: list[Path], draw: Draw, climb: Climb | None) -> list[Image.Image]:
     from PIL import Image
 
     images: list[Image.Image] = []
@@ -148,7 +148,7 @@ def _made(pictures: list[Picture], paths: list[Path], draw: Draw, climb: Climb) 
             continue
         if picture.source is None:
             images.append(draw(picture.caption, picture.seed, picture.steps))
-        elif picture.climbed:
+        elif climb and picture.climbed:
             images.append(climb(images[picture.source], picture.caption, picture.climbed))
         else:
             rng = np.random.default_rng(picture.seed)

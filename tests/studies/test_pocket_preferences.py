@@ -72,6 +72,9 @@ def test_images_are_made_once_and_a_longer_run_begins_with_the_shorter(tmp_path:
     longer = painter.preferences(tmp_path, 3, progress=done.append)
     assert painter.painted == 1 + CHANGED and painter.climbed == list(CLIMBED) and done == [1, 2, 3]
     fresh = Painter().preferences(tmp_path / "fresh", 3)
+    plain = pocket_preferences(tmp_path, 3, 5, painter.draw, None)
+    assert len(list(plain.items)) == 3 * CLIMBING and len(plain.pairs) < len(longer.pairs)
+    assert not (plain.pairs.kind == "right over climbed").any()
     assert [item.image.read_bytes() for item in longer.items] == [item.image.read_bytes() for item in fresh.items]
     assert np.array_equal(longer.pairs.second, fresh.pairs.second)
     with pytest.raises(ResultsError, match="images made with another seed"):
