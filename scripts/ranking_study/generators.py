@@ -57,7 +57,6 @@ GENERATORS = (
     Generator("ignores-all", ignored=1.0),
     Generator("disturbed-0.2", disturbance=0.2),
     Generator("disturbed-0.3", disturbance=0.3),
-    Generator("disturbed-0.1", disturbance=0.1),
 )
 
 
