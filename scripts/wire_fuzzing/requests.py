@@ -19,6 +19,7 @@ from protocol.signing import HEADER_RESPONSE_SIGNATURE
 from wire_fuzzing.transport import Finding, Loop, Wire, presented, responses_in
 
 DISBELIEVED = 4  # option: the verifier refuses
+SIGNED = (200, 422, 503, 504)  # what is answered to a caller that is known
 TURNS = 200  # of the event loop, for an answer; it takes about ten
 
 
@@ -53,7 +54,7 @@ class Requests:
                 raise Finding(f"an error of no known kind: {body!r}")
             if status == 500:
                 raise Finding("an internal error")
-            if (status in (200, 422)) != (HEADER_RESPONSE_SIGNATURE.lower() in headers):
+            if (status in SIGNED) != (HEADER_RESPONSE_SIGNATURE.lower() in headers):
                 raise Finding(f"a status {status} that should be signed, or should not")
         # What was made is not sent where the caller breaks the rules meanwhile.
         if answered > self._made or (self._made and not self._believes):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 CORPUS = Path(__file__).parents[1] / "fuzz_corpus"
 NAMES = sorted(folder.name for folder in CORPUS.iterdir())
@@ -39,6 +41,25 @@ def test_the_corpus(name: str, targets: Any) -> None:
             except Exception as error:
                 failed[file.name] = repr(error)
     assert failed == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changed_inputs(name: str, targets: Any) -> None:
+    """The same invariants where there is no fuzzer: the corpus with some bytes changed, added or missing."""
+    files = [file.read_bytes() for file in sorted((CORPUS / name).iterdir())]
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.data())
+    def run(chosen: st.DataObject) -> None:
+        data = bytearray(chosen.draw(st.sampled_from(files)))
+        for _ in range(chosen.draw(st.integers(1, 3))):
+            position = chosen.draw(st.integers(0, len(data)))
+            removed = chosen.draw(st.integers(0, 4))
+            data[position : position + removed] = chosen.draw(st.binary(max_size=4))
+        check(bytes(data))
+
+    with targets[name].make() as check:
+        run()
 
 
 def test_the_corpus_gets_all_the_way(targets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
