@@ -4,12 +4,12 @@
 
 All of it on loopback, and bounded in count and time. The axon is one process, the validator that asks it ten times a
 second for 100 KB another, and this one attacks, in one way after the other (scripts/wire_abuse/callers.py), from other
-addresses than the validator's, or in the last row from its very own. Then a validator asks as many honest miners as
+addresses than the validator's, or in the last rows from its very own. Then a validator asks as many honest miners as
 hostile ones (scripts/wire_abuse/miners.py), all at once, several times over, with a deadline of five seconds.
 
 For each: honest answers of those asked for, p50 and p99 of their milliseconds, without abuse in the rows "nothing",
 and the victim's peak of resident memory, what it grew by, and the share of one core that it took. The exit status is 0
-only if the honest got every answer, but for the row of the shared address, where it is told what is left, and if no
+only if the honest got every answer, but for the rows of the shared address, where it is told what is left, and if no
 attacker got one for a request that was not its own (`served`).
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import sys
 import time
 from collections import Counter
@@ -220,9 +219,9 @@ async def call(process: Oracle, operation: str, **fields: Any) -> dict[str, Any]
 
 
 def figures(answers: Sequence[Answer]) -> dict[str, Any]:
-    """How many answers there are of those asked for, and how soon."""
+    """How many answers there are of those asked for, and how soon they came; None where there are too few to tell."""
     milliseconds = [answer["milliseconds"] for answer in answers if is_right(answer)]
-    cuts = quantiles(milliseconds, n=100, method="inclusive") if len(milliseconds) > 1 else [math.nan] * 99
+    cuts = quantiles(milliseconds, n=100, method="inclusive") if len(milliseconds) > 1 else [None] * 99
     return {"asked": len(answers), "answered": len(milliseconds), "p50_ms": cuts[49], "p99_ms": cuts[98]}
 
 
@@ -245,6 +244,8 @@ def may_be_missing(row: Mapping[str, Any]) -> bool:
 
 
 def short(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, dict):
         return ", ".join(f"{name} {times}" for name, times in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -232,6 +232,7 @@ ATTACKS: dict[str, Attack] = {
     "endless header": Attack(endless_header, workers=4, addresses=64),
     "2,000 headers": Attack(many_headers, workers=16, addresses=64),
     "headers as large as may be": Attack(full_headers, workers=16, addresses=64),
+    "silent connections, the validator's own address": Attack(silent, workers=80, from_the_validators_address=True),
     "invalid signatures, the validator's own address": Attack(
         invalid_signature, workers=16, from_the_validators_address=True
     ),

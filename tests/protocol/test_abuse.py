@@ -52,6 +52,27 @@ def test_the_honest_get_every_answer_and_attackers_none(project_root: Path, tmp_
     assert rows[-1]["outcomes"] == {"as expected": 22}
 
 
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [
+        ({}, 0),
+        ({"answered": 9}, 1),
+        ({"abuse": "replay storm, 64 addresses", "served": 1}, 1),
+        ({"abuse": "silent connections, the validator's own address", "answered": 0}, 0),
+    ],
+)
+def test_the_exit_status_tells_a_missing_answer(
+    callers: ModuleType, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], status: int
+) -> None:
+    import abuse_wire
+
+    async def measured(_: object) -> list[dict[str, Any]]:
+        return [{"abuse": "slow headers", "asked": 10, "answered": 10, "served": 0} | row]
+
+    monkeypatch.setattr(abuse_wire, "measure", measured)
+    assert abuse_wire.main([]) == status
+
+
 async def test_an_attack_stops_at_its_number_of_attempts(callers: ModuleType, serve: Serve, keys: Keys) -> None:
     async with serve() as axon:
         siege = siege_of(callers, keys, axon.port)
