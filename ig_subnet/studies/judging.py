@@ -45,7 +45,7 @@ def score_images(
     """
 
     if not series:
-        raise SourceError(f"no model has all its images in {folder.path} yet: run --stage images first")
+        raise SourceError(f"no model has all its images in {folder.path}: run --stage images, and see what it says")
     failed = {name: reason for images in series for name, reason in images.failed.items()}
     wanted = [shot for images in series for shot in images.wanted]
     before = Progress()

@@ -21,7 +21,7 @@ from ig_subnet.studies.making import LoadedModel
 from ig_subnet.studies.series import ModelFacts
 
 LARGEST_SIDE = 8192  # pixels
-LARGEST_BATCH = 32  # of small images: a run that is killed loses what is being made
+LARGEST_BATCH = 16  # small images cost the least then (scripts/benchmark_images.py), and a kill loses no more
 
 T = TypeVar("T")
 

@@ -47,7 +47,7 @@ def test_a_study_from_prompts_to_the_report(
     assert [row["topic"] for row in pq.read_table(out / "prompts.parquet").to_pylist()].count("cartoon") == 3
     assert not (out / "images").exists()
     assert script.main([*command, "--stage", "scores"]) == 1
-    assert "run --stage images first" in capsys.readouterr().err
+    assert "run --stage images, and see what it says" in capsys.readouterr().err
     assert script.main([*command, "--json", str(figures)]) == 0
     told = capsys.readouterr()
     assert "nothing failed: the model nobody/nothing cannot be loaded from the hub" in told.err
@@ -117,3 +117,12 @@ def test_help_comes_at_once_and_without_torch(project_root: Path) -> None:
     assert done.returncode == 0 and "--push-to-hub ID" in done.stdout
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "argparse" in loaded and not loaded & {"torch", "pyarrow", "PIL", "numpy", "diffusers", "datasets", "rich"}
+
+
+def test_the_ways_of_making_images_are_measured(load_script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = ["--models", "pocket:steps=1", "--prompts", "1", "--turns", "1", "--batches", "2", "4"]
+    assert load_script("benchmark_images").main([*command, "--device", "cpu", "--json", str(figures)]) == 0
+    rows = json.loads(figures.read_text())["rows"]
+    assert [(row["way"], row["batch"]) for row in rows] == [("plain loop", 1), ("study", 2), ("study", 4)]
+    assert rows[0]["ratio_to_plain"] == 1 and all(row["images_per_second"] > 0 for row in rows)

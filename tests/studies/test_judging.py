@@ -69,7 +69,7 @@ def test_every_image_of_the_finished_models_has_a_row(tmp_path: Path, mixture: M
 def test_scores_want_images_and_stay_with_their_mixture(tmp_path: Path, mixture: Mixture) -> None:
     settings = study("light")
     with open_study(tmp_path, settings) as folder:
-        with pytest.raises(SourceError, match=r"no model has all its images .*: run --stage images first"):
+        with pytest.raises(SourceError, match=r"no model has all its images .*: run --stage images, and see"):
             score_images(folder, finished_series(folder, settings, PROMPTS), mixture, batch_size=3)
         make_images(folder, settings, PROMPTS, load=load)
         series = finished_series(folder, settings, PROMPTS)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -149,6 +150,30 @@ def test_a_model_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert ended == [("missing", 0), ("strange", 0), ("large", 0), ("breaks", 4), ("good", 6)]
     assert json.loads(folder.models.read_text())["missing"]["error"] == errors["missing"]
     assert {row["model"] for row in pq.read_table(folder.metadata).to_pylist()} == {"breaks", "good"}
+
+
+def test_a_model_is_gone_before_the_next_is_loaded(tmp_path: Path) -> None:
+    class Weights:
+        def __init__(self) -> None:
+            self.pipeline = self  # in cycles, as pipelines are
+
+        def make(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image | None]:
+            if len(held) == 2:
+                raise RuntimeError("broken")
+            return list(Painter().make(prompts, seeds))
+
+    held: list[weakref.ref[Weights]] = []
+
+    def load(model: ModelSettings, negative_prompt: str) -> LoadedModel:
+        assert [one() for one in held] == [None] * len(held)
+        weights = Weights()
+        held.append(weakref.ref(weights))
+        return LoadedModel(FACTS, 4, weights.make)
+
+    with open_study(tmp_path, study("a", "b", "c")) as folder:
+        outcomes = make_images(folder, study("a", "b", "c"), PROMPTS, load=load)
+    assert [outcome.error for outcome in outcomes.values()] == [None, "it makes no images: broken", None]
+    assert [one() for one in held] == [None] * 3
 
 
 def test_memory_that_runs_out_makes_batches_smaller(tmp_path: Path) -> None:
