@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ig_subnet.imaging.errors import DecoderError, DecoderKilled, ImageError
 from ig_subnet.imaging.worker import REPLY, REQUEST
 
-DECODE_SECONDS = 10.0  # 1024 x 1024 takes 0.04 s; the rest is for a busy machine
+DECODE_SECONDS = 30.0  # 1024 x 1024 takes 0.04 s; the rest is for a busy machine: what an image takes of it ends sooner
 START_SECONDS = 60.0  # a worker is ready in 0.2 s on an idle machine
 REASON_BYTES = 200
-NEEDED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")  # of the environment, to start a worker
+NEEDED = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL")  # of the environment, to start a worker
 
 
 class DecoderPool:

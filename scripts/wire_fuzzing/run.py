@@ -12,8 +12,8 @@ import atheris
 from loguru import logger
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-# What decides by the bytes of a peer; aiohttp adds 2 s to the start and nothing to what is reached. Coverage of C (llhttp,
-# the codecs of Pillow) is not seen.
+# What decides by the bytes of a peer, where it is Python: coverage of llhttp and of Pillow's codecs, which are C, is
+# not seen, and all that aiohttp adds is 2 s to the start.
 with atheris.instrument_imports(include=["protocol", "ig_subnet.imaging", "uvicorn.protocols.http", "PIL", "json"]):
     from wire_fuzzing.targets import TARGETS
 

@@ -179,6 +179,21 @@ async def test_an_old_answer_is_no_answer(dendrite: Dendrite, keys: Keys, synaps
         assert (await asks(dendrite, keys, port, synapse)).status is QueryStatus.BAD_SIGNATURE
 
 
+async def test_cookies_are_not_even_parsed(
+    dendrite: Dendrite, keys: Keys, synapse: TextToImageSynapse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = await honest_images(synapse)
+    monkeypatch.setattr("aiohttp.abc.parse_set_cookie_headers", lambda headers: pytest.fail(f"parsed {headers}"))
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        headers, _ = await read_request(reader)
+        writer.write(Miner(keys, headers, synapse, images).answer(extra=b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n"))
+        await reader.read()
+
+    async with raw_miner(script) as port:
+        assert (await asks(dendrite, keys, port, synapse)).status is QueryStatus.ANSWERED
+
+
 @pytest.mark.parametrize(
     ("hotkey", "host", "port"),
     [
