@@ -72,7 +72,8 @@ def pocket_preferences(
 ) -> Preferences:
     """Pairs of images in `folder`, which are made as far as they are not there yet; `progress` gets captions done.
 
-    A longer run goes on from a shorter one. Without `climb` there are no images that were climbed to. Raises `ResultsError` where the folder holds images made otherwise.
+    A longer run goes on from a shorter one. Without `climb` there are no images that were climbed to. Raises
+    `ResultsError` where the folder holds images made otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder / "settings.json", {"seed": seed, "severities": list(SEVERITIES)})
