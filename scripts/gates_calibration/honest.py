@@ -107,6 +107,7 @@ def changed_copies(mixture: Mixture, honest: Sequence[Honest], expert: str, seed
     from adversaries.copies import CHANGES
 
     from ig_subnet.imaging import fingerprint
+    from ig_subnet.rewards.grain import grain
     from ig_subnet.validating.device import Findings
 
     first = {one.entry.prompt: one for one in reversed(honest)}
@@ -121,10 +122,16 @@ def changed_copies(mixture: Mixture, honest: Sequence[Honest], expert: str, seed
                     one.entry.prompt,
                     LAST,
                     phash=fingerprint(np.asarray(image)),
-                    findings=Findings(0.0, 1.0, 0.0, 1.0, {}, embedding=embedding),
+                    findings=Findings(0.0, 1.0, 0.0, 1.0, {}, embedding=embedding, grain=levels),
                 ),
             )
-            for one, image, embedding in zip(first.values(), images, mixture.embed(images, expert).numpy(), strict=True)
+            for one, image, embedding, levels in zip(
+                first.values(),
+                images,
+                mixture.embed(images, expert).numpy(),
+                grain(images, mixture.image_size),
+                strict=True,
+            )
         ]
     return copies
 

@@ -17,7 +17,12 @@ def widest_distance(bits: NDArray[np.float64], false_alarms: float) -> int:
 
 def lowest_likeness(likeness: NDArray[np.float64], false_alarms: float) -> float:
     """The lowest one that no more than about this share of images reach, rounded up."""
-    return -round_down(-float(np.quantile(likeness, 1 - false_alarms)))
+    return round_up(float(np.quantile(likeness, 1 - false_alarms)))
+
+
+def round_up(value: float) -> float:
+    """To four decimals, as `round_down`."""
+    return -round_down(-value)
 
 
 def round_down(value: float) -> float:

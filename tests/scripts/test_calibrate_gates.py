@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_images import GATES
+from PIL import Image
 
 from ig_subnet.pocket import parse_caption, render
 from ig_subnet.validating.device import Findings
@@ -118,3 +119,25 @@ def test_too_few_prompts_are_refused(script: ModuleType, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         script.main(["--prompts", "3"])
     assert "at least 10 prompts" in capsys.readouterr().err
+
+
+def test_grain_is_measured_however_images_are_sent(script: ModuleType, honest: list) -> None:
+    rng = np.random.default_rng(2)
+    levels = [np.asarray(one.image, np.float32) for one in honest]
+    noisy = [Image.fromarray((one + rng.normal(0, 3, one.shape)).clip(0, 255).astype(np.uint8)) for one in levels]
+    seen, gate, rows = script.measure_grain(
+        [replace(one, image=image) for one, image in zip(honest, noisy, strict=True)],
+        64,
+        lambda share: f"stops {share}",
+    )
+    assert [row["sent_as"] for row in rows] == ["as made", "JPEG 80", "WEBP 80"]
+    highest = max(row["highest_honest"] for row in rows)
+    assert gate.threshold == pytest.approx(1.2 * highest, abs=1e-4) and all(row["false_alarms"] == 0 for row in rows)
+    assert gate.suspicion <= rows[0]["highest_honest"] < gate.threshold and rows[0]["suspected"] <= 0.1
+    assert gate.provenance.startswith("stops 0.0; as they are made, and as JPEG 80 and WEBP 80; suspects ")
+    assert max(one.entry.findings.grain for one in seen) == rows[0]["highest_honest"]
+
+
+def test_images_without_any_grain_leave_room_for_rounding(script: ModuleType, honest: list) -> None:
+    _, gate, _ = script.measure_grain(honest, 64, str)
+    assert (gate.threshold, gate.suspicion) == (0.5, 0)
