@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cache
 from io import BytesIO
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ig_subnet.mining.generators import Generator
 
 MARGIN = 2.0  # times the farthest honest distance: GPUs and library versions that nobody here has measured
-SMALLEST_DISTANCE = 1e-4  # of a threshold from 1, where all that was measured came out the same
+SMALLEST_DISTANCE, SMALLEST_LEVELS = 1e-4, 0.1  # of a threshold, where all that was measured came out the same
 QUICK_IMAGES = 10
 HONEST, FALSE, LOSSY = "honest", "false", "lossy"
 DISTURBANCE = 0.1  # of each weight's deviation: a stand-in for another model where there is none
@@ -58,6 +58,14 @@ class Case:
     make: Make
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The least cosine to an image made again, and the most levels of brightness between their thumbnails."""
+
+    cosine: float
+    levels: float
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from ig_subnet.mining.errors import MiningError
@@ -68,14 +76,15 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="calibrate-regeneration-") as folder:
-            name, rows, threshold = measure(options, Path(folder))
+            name, rows, limits = measure(options, Path(folder))
         for row in rows:
             print("  ".join(f"{key} {_short(value)}" for key, value in row.items()))
-        print(f"threshold of {name}: {threshold:.5f}; {time.monotonic() - began:.0f} s", file=sys.stderr)
+        told = f"limits of {name}: cosine {limits.cosine:.5f}, levels {limits.levels:.2f}"
+        print(f"{told}; {time.monotonic() - began:.0f} s", file=sys.stderr)
         if options.json:
             write_measurements(options.json, rows, torch_threads=options.threads)
         if options.write:
-            write_profile(options, name, rows, threshold)
+            write_profile(options, name, rows, limits)
             print(f"wrote {options.write}: start with --neuron.verify_models {options.model}", file=sys.stderr)
     except (MiningError, ProfileError, RewardError, ValidatingError, OSError) as error:
         print(f"calibrate_regeneration.py: error: {error}", file=sys.stderr)
@@ -109,11 +118,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 # --- the images
 
 
-def measure(options: argparse.Namespace, folder: Path) -> tuple[str, list[Row], float]:
-    """The model's declared name, a row for each case, and the threshold that follows from them."""
+def measure(options: argparse.Namespace, folder: Path) -> tuple[str, list[Row], Limits]:
+    """The model's declared name, a row for each case, and the limits that follow from them."""
     from tqdm import tqdm
 
+    from ig_subnet.imaging import fingerprint
     from ig_subnet.mining.generators import load_reference
+    from ig_subnet.validating.likeness import levels_apart
 
     neuron = NeuronSettings(device=options.device, torch_threads=options.threads)
     reference = load_reference(GeneratorSettings(model=options.model), neuron)
@@ -122,15 +133,19 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[str, list[Row], 
     prompts = read_prompts(options)
     seeds = [options.seed * 1_000_003 + 100 * number for number in range(len(prompts))]
     original = cache(maker(reference, options.steps, width, height))
-    embedded = embed([original(*pair) for pair in zip(prompts, seeds, strict=True)])
-    cosines = {}
+    originals = [original(*pair) for pair in zip(prompts, seeds, strict=True)]
+    embedded, thumbnails = embed(originals), [fingerprint(np.asarray(image)) for image in originals]
+    cosines, levels = {}, {}
     cases = cases_of(options, neuron, reference, original, folder)
     for case in tqdm(cases, desc="cases", unit="case", disable=None):
         again = [case.make(*pair) for pair in zip(prompts, seeds, strict=True)]
         cosines[case.name] = (embedded * embed(again)).sum(axis=1)
-    threshold = threshold_of([cosines[case.name] for case in cases if case.kind == HONEST])
-    rows = [row_of(reference.name, case, cosines[case.name], threshold) for case in cases]
-    return reference.name, rows, threshold
+        pairs = zip(thumbnails, again, strict=True)
+        levels[case.name] = np.array([levels_apart(one, fingerprint(np.asarray(image))) for one, image in pairs])
+    honest = [case.name for case in cases if case.kind == HONEST]
+    limits = limits_of([cosines[name] for name in honest], [levels[name] for name in honest])
+    rows = [row_of(reference.name, case, cosines[case.name], levels[case.name], limits) for case in cases]
+    return reference.name, rows, limits
 
 
 def cases_of(
@@ -250,13 +265,17 @@ def embedder(profile: str, device: str) -> Callable[[Sequence[Image]], NDArray[n
 # --- what is told
 
 
-def threshold_of(honest: Sequence[NDArray[np.float32]]) -> float:
-    """The cosine at `MARGIN` times the farthest honest distance, rounded down to five digits."""
-    farthest = 1 - min(float(cosines.min()) for cosines in honest)
-    return math.floor((1 - max(SMALLEST_DISTANCE, MARGIN * farthest)) * 1e5) / 1e5
+def limits_of(cosines: Sequence[NDArray[np.floating]], levels: Sequence[NDArray[np.floating]]) -> Limits:
+    """Both at `MARGIN` times the farthest honest distance; rounded to five and two digits, so that it is within."""
+    farthest = 1 - min(float(of_case.min()) for of_case in cosines)
+    widest = max(float(of_case.max()) for of_case in levels)
+    return Limits(
+        math.floor((1 - max(SMALLEST_DISTANCE, MARGIN * farthest)) * 1e5) / 1e5,
+        math.ceil(max(SMALLEST_LEVELS, MARGIN * widest) * 100) / 100,
+    )
 
 
-def row_of(model: str, case: Case, cosines: NDArray[np.float32], threshold: float) -> Row:
+def row_of(model: str, case: Case, cosines: NDArray[np.floating], levels: NDArray[np.floating], limits: Limits) -> Row:
     return {
         "model": model,
         "case": case.name,
@@ -265,20 +284,25 @@ def row_of(model: str, case: Case, cosines: NDArray[np.float32], threshold: floa
         "cosine_min": float(cosines.min()),
         "cosine_median": float(np.median(cosines)),
         "cosine_max": float(cosines.max()),
-        "below_threshold_share": float((cosines < threshold).mean()),
+        "levels_min": float(levels.min()),
+        "levels_median": float(np.median(levels)),
+        "levels_max": float(levels.max()),
+        "beyond_limits_share": float(((cosines < limits.cosine) | (levels > limits.levels)).mean()),
     }
 
 
-def write_profile(options: argparse.Namespace, name: str, rows: Sequence[Row], threshold: float) -> None:
-    """The profile with the model's threshold, and where it comes from."""
-    honest = [row["cosine_min"] for row in rows if row["kind"] == HONEST]
-    found = [f"{row['below_threshold_share']:.0%} of {row['case']}" for row in rows if row["kind"] == FALSE]
+def write_profile(options: argparse.Namespace, name: str, rows: Sequence[Row], limits: Limits) -> None:
+    """The profile with the model's limits, and where they come from."""
+    honest = [row for row in rows if row["kind"] == HONEST]
+    cosine, levels = min(row["cosine_min"] for row in honest), max(row["levels_max"] for row in honest)
+    found = [f"{row['beyond_limits_share']:.0%} of {row['case']}" for row in rows if row["kind"] == FALSE]
     provenance = (
         f"scripts/calibrate_regeneration.py: {options.images} images of {options.steps} steps, again, in batches and "
-        f"in {options.dtype}: {min(honest):.5f} or more; below it {', '.join(found)}; {date.today().isoformat()}"
+        f"in {options.dtype}: {cosine:.5f} or more, {levels:.2f} levels or less; beyond the limits "
+        f"{', '.join(found)}; {date.today().isoformat()}"
     )
     known = (load_profile(options.profile)["gates"] or {}).get("regeneration") or {}
-    models = {**known.get("models", {}), name: {"cosine": threshold, "provenance": provenance}}
+    models = {**known.get("models", {}), name: {**asdict(limits), "provenance": provenance}}
     text = profile_path(options.profile).read_text(encoding="utf-8")
     options.write.write_text(with_gate(text, "regeneration", {**known, "models": models}), encoding="utf-8")
 

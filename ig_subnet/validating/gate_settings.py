@@ -87,9 +87,12 @@ class AlignmentGate(_Section):
 
 
 class VerifiedModel(_Section):
-    """A model whose images can be made again: the embedding of an honest one has this cosine to its copy, or more."""
+    """A model whose images can be made again: the embedding of an honest one has this cosine to its copy, or more, and
+    its thumbnail is `levels` of brightness apart from that of its copy on average, or less. One without the other could
+    be kept while the image is changed for the experts."""
 
     cosine: float = Field(ge=-1, le=1)
+    levels: float = Field(default=255, gt=0, le=255)
     provenance: str = Field(min_length=1)
 
 

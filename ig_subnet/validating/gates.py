@@ -84,25 +84,28 @@ class Likeness:
 @dataclass(frozen=True, eq=False)
 class Declared:
     """An image and what its miner declares of it: that `model` made it for its `prompt` from `seed`, one of those
-    `asked` for. `embedding` is as in `Findings`."""
+    `asked` for. `phash` is its fingerprint, `embedding` is as in `Findings`."""
 
     key: ImageKey
     prompt: str
     seed: int
     asked: AbstractSet[int]
     model: str
+    phash: bytes
     embedding: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came of making an image again: its cosine to the copy, None where the seed was not one asked for."""
+    """What came of making an image again: its cosine to the copy, and by how many `levels` they are apart (see
+    `gate_settings.VerifiedModel`); None where the seed was not one asked for."""
 
     number: int
     model: str
     cosine: float | None
     threshold: float
     matches: bool
+    levels: float | None = None
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,12 @@ def candidates(
     return [all_figures[number] for number in np.argsort([-like for like in likeness], kind="stable")]
 
 
+def levels_apart(fingerprint: bytes, other: bytes) -> float:
+    """By how many levels of brightness, of 255, the pixels of two images' thumbnails differ on average."""
+    one, two = (np.frombuffer(each, np.uint8).astype(np.int16) for each in (fingerprint, other))
+    return float(np.abs(one - two).mean())
+
+
 def is_alike(found: Alike, rivals: Sequence[Alike], gate: DuplicatesGate) -> bool:
     """Whether an image is a near-duplicate of the one found.
 

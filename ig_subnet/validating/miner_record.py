@@ -33,7 +33,7 @@ WEIGHT_SETTINGS = 8
 """Attempts to set weights in a record, and in an overview."""
 TOLD_EVIDENCE = {
     "like": ("round_id", "hotkey", "position", "number"),
-    "checked": ("number", "model", "cosine", "threshold", "matches"),
+    "checked": ("number", "model", "cosine", "threshold", "matches", "levels"),
 }
 """The parts of a gate's evidence that a miner is told, beside figures."""
 
@@ -184,7 +184,7 @@ def told(evidence: str) -> str:
     kept = {name: value for name, value in found.items() if not isinstance(value, str | list | dict)}
     for name, parts in TOLD_EVIDENCE.items():
         if name in found:
-            kept[name] = {part: found[name][part] for part in parts}
+            kept[name] = {part: found[name][part] for part in parts if part in found[name]}
     return json.dumps(kept)
 
 

@@ -1,9 +1,9 @@
 """Verification by re-generation: is an image what the model that its miner declares makes from its seed?
 
 An image that declares a model the validator has can be made again as declared, and both are compared by the cosine of
-their embeddings: never by hash, since another machine, batch size or number format adds up in another order. When the
-images of a round are there, that is done with those that look like somebody else's, since a match proves that they are
-not, and with a share of the other answers, drawn from the round's secret.
+their embeddings and by their thumbnails, never by hash: another machine, batch size or number format adds up in another
+order. When the images of a round are there, that is done with those that look like somebody else's, since a match
+proves that they are not, and with a share of the other answers, drawn from the round's secret.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 
+from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.device import Device
 from ig_subnet.validating.errors import ProfileUnusable
+from ig_subnet.validating.gate_settings import VerifiedModel
 from ig_subnet.validating.gates import Check, Declared, ImageKey, Proofs, Verdict
+from ig_subnet.validating.likeness import levels_apart
 from ig_subnet.validating.records import DISPROVABLE, VALID
 from ig_subnet.validating.sampling import derived_seed
 from protocol import Declaration
@@ -60,14 +63,13 @@ class Model(Protocol):
 
 @dataclass
 class _Reference:
-    """A model on the device: `cosine` is the least of honest images, as `expert` embeds them, `pace` seconds a step.
-
-    `fastest` is the best pace so far: what can be made again must not depend on how busy the device is.
+    """A model on the device, with what the profile says of its images, as `expert` embeds them; `pace` is in seconds a
+    step. `fastest` is the best pace so far: what can be made again must not depend on how busy the device is.
     """
 
     model: Model
     expert: str
-    cosine: float
+    honest: VerifiedModel
     pace: float
     fastest: float
 
@@ -121,9 +123,7 @@ class Regenerator:
         gc.collect()  # as `Device` does, and for its reason
         gc.freeze()
         pace = seconds / steps
-        self._references[model.name] = _Reference(
-            model, gates.duplicates.expert, measured[model.name].cosine, pace, pace
-        )
+        self._references[model.name] = _Reference(model, gates.duplicates.expert, measured[model.name], pace, pace)
 
     async def __call__(self, round_id: int, declared: Sequence[Declared], secret: bytes, judge: Judge) -> Proofs:
         """What could be proven of the images of a round in time; as `Verify`."""
@@ -184,9 +184,9 @@ class Regenerator:
         self, image: Declared, declaration: Declaration, steps: int, reference: _Reference
     ) -> Check | None:
         """How like the image is to the one made again; None where that takes too long or cannot be done."""
-        told = image.key.number, image.model
+        told, honest = (image.key.number, image.model), reference.honest
         if image.seed not in image.asked:
-            return Check(*told, None, reference.cosine, matches=False)
+            return Check(*told, None, honest.cosine, matches=False)
         if steps * reference.pace > self._left:
             return None
         again, seconds = await self._device.run(self._again, reference.model, declaration, image, steps)
@@ -198,7 +198,8 @@ class Regenerator:
         reference.fastest = min(reference.fastest, seconds / steps)
         (embedding,) = await self._device.embed([again], reference.expert)
         cosine = min(1.0, float(embedding @ image.embedding))  # rounding
-        return Check(*told, cosine, reference.cosine, matches=cosine >= reference.cosine)
+        levels = levels_apart(image.phash, fingerprint(again))
+        return Check(*told, cosine, honest.cosine, cosine >= honest.cosine and levels <= honest.levels, levels)
 
     def _again(
         self, model: Model, declaration: Declaration, image: Declared, steps: int

@@ -219,10 +219,10 @@ def _declared(prompts: Sequence[ExaminedPrompt]) -> list[Declared]:
             for number, image in enumerate(answer.images):
                 key = ImageKey(prompt.row.position, answer.miner.hotkey, number)
                 found = prompt.findings.get(key)
-                if found is not None and found.embedding is not None:
+                if found is not None and found.embedding is not None and image.phash is not None:
                     model = image.model if image.format == "png" else ""
                     told = key, prompt.row.text, image.seed, frozenset(asked), model
-                    declared.append(Declared(*told, embedding=found.embedding))
+                    declared.append(Declared(*told, image.phash, found.embedding))
                 asked.discard(image.seed)
     return declared
 

@@ -27,6 +27,9 @@ gates:
     cosine: 0.98
     history: 10
     provenance: made up
+  regeneration:
+    unproven: 0.7
+    models: {another: {cosine: 0.9, provenance: made up}}
 """
 
 
@@ -37,15 +40,19 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 def test_the_threshold_is_twice_as_far_as_the_farthest_honest_image(script: ModuleType) -> None:
     honest = [np.array([1.0, 0.9996], np.float32), np.array([0.9998, 1.0000001], np.float32)]
-    assert script.threshold_of(honest) == pytest.approx(1 - 2 * 0.0004, abs=2e-5)
-    assert script.threshold_of([np.array([1.0])]) == pytest.approx(1 - script.SMALLEST_DISTANCE)
+    limits = script.limits_of(honest, [np.array([0.0, 0.4]), np.array([0.5])])
+    assert (limits.cosine, limits.levels) == (pytest.approx(1 - 2 * 0.0004, abs=2e-5), 1.0)
+    same = script.limits_of([np.array([1.0])], [np.array([0.0])])
+    assert (same.cosine, same.levels) == (pytest.approx(1 - script.SMALLEST_DISTANCE), script.SMALLEST_LEVELS)
 
 
 def test_a_row_tells_how_many_are_found_out(script: ModuleType) -> None:
     case = script.Case("another seed", script.FALSE, lambda prompt, seed: None)
-    row = script.row_of("pocket", case, np.array([0.5, 0.9, 0.99, 1.0]), threshold=0.95)
+    levels, limits = np.array([0.1, 0.2, 5.0, 0.1]), script.Limits(0.95, 2.0)
+    row = script.row_of("pocket", case, np.array([0.5, 0.9, 0.99, 1.0]), levels, limits)
+    assert row["levels_max"] == 5
     assert (row["images"], row["cosine_min"], row["cosine_median"]) == (4, 0.5, pytest.approx(0.945))
-    assert row["below_threshold_share"] == 0.5
+    assert row["beyond_limits_share"] == 0.75
 
 
 @pytest.mark.timeout(600)
@@ -59,14 +66,16 @@ def test_a_false_declaration_is_farther_than_an_honest_one(script: ModuleType, t
     rows = {row["case"]: row for row in json.loads(told.read_text())["rows"]}
     assert rows["made again"]["cosine_min"] == pytest.approx(1, abs=1e-5)
     assert rows["another seed"]["cosine_max"] < rows["in bfloat16"]["cosine_min"]
-    assert rows["2 steps"]["below_threshold_share"] == 1
-    assert [row["below_threshold_share"] for row in rows.values() if row["kind"] == script.HONEST] == [0, 0, 0]
+    assert rows["2 steps"]["beyond_limits_share"] == 1
+    assert [row["beyond_limits_share"] for row in rows.values() if row["kind"] == script.HONEST] == [0, 0, 0]
     text = written.read_text()
     gates = GateSettings.parse(yaml.safe_load(text)["gates"], "mine")
     assert gates.regeneration is not None and "# a comment" in text
     pocket = gates.regeneration.models["pocket"]
     assert rows["another seed"]["cosine_max"] < pocket.cosine < rows["in bfloat16"]["cosine_min"]
+    assert rows["in bfloat16"]["levels_max"] < pocket.levels < rows["another seed"]["levels_max"]
     assert "3 images of 8 steps" in pocket.provenance
+    assert gates.regeneration.unproven == 0.7  # all else of the section is as it was
 
 
 def test_what_cannot_be_measured_is_named(

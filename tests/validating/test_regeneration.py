@@ -16,6 +16,7 @@ from loguru import logger
 from numpy.typing import NDArray
 from PIL import Image
 
+from ig_subnet.imaging import fingerprint
 from ig_subnet.validating.errors import ProfileUnusable
 from ig_subnet.validating.gate_settings import GateSettings
 from ig_subnet.validating.gates import Declared, ImageKey, Proofs, Verdict
@@ -35,7 +36,8 @@ DUPLICATES = {
     "history": 10,
     "provenance": "made up",
 }
-MEASURED = {"models": {"painter": {"cosine": 0.99, "provenance": "made up"}}}
+LEVELS = 2.0
+MEASURED = {"models": {"painter": {"cosine": 0.99, "levels": LEVELS, "provenance": "made up"}}}
 
 
 class Painter:
@@ -146,7 +148,8 @@ def image(
     """An image that declares `model` and `seed`; made in `steps` by the painter from it, unless told otherwise."""
     picture = (made_by or Painter())._one(PROMPT, seed if made_from is None else made_from, steps)
     key = ImageKey(position, hotkey, number)
-    return Declared(key, PROMPT, seed, frozenset({7, 8}), model, embedding_of(np.asarray(picture)))
+    pixels = np.asarray(picture)
+    return Declared(key, PROMPT, seed, frozenset({7, 8}), model, fingerprint(pixels), embedding_of(pixels))
 
 
 ALICE = ImageKey(0, "alice", 0)
@@ -192,6 +195,16 @@ async def test_a_false_declaration_does_not_match(false: Declared, regenerator: 
     check = (await verified(regenerator, [false])).checks[ALICE]
     assert not check.matches
     assert check.cosine is not None and check.cosine < 0.9
+
+
+async def test_an_image_that_only_its_embedding_takes_for_what_it_declares_does_not_match(
+    regenerator: Regenerator,
+) -> None:
+    """As one that was changed for other experts than the one that compares."""
+    honest, other = image(), image(made_from=9)
+    check = (await verified(regenerator, [replace(honest, phash=other.phash)])).checks[ALICE]
+    assert check.cosine == pytest.approx(1) and check.levels is not None and check.levels > LEVELS
+    assert not check.matches
 
 
 async def test_a_seed_that_was_not_asked_for_does_not_match_and_nothing_is_made(
