@@ -92,7 +92,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=SAMPLES, help="images of each (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of captions and images (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch")
     parser.add_argument("--out", type=Path, default=Path("ranking-study"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw tau there, as PNG")
@@ -198,10 +197,10 @@ def tau_rows(
         (cells,) = cells_of(table, value)
         return cells.means
 
-    truth, incentives = matrix(scores, CHECKER), matrix(scores, "incentive")
-    models = [generator.name for generator in GENERATORS]  # the order of the table, and so of the matrices
+    (checked,) = cells_of(scores, CHECKER)
+    truth, incentives = checked.means, matrix(scores, "incentive")
     told = {frozenset((pair.better, pair.worse)) for pair in by_checker.pairs if pair.told_apart}
-    apart = [place for place, pair in enumerate(combinations(models, 2)) if frozenset(pair) in told]
+    apart = [place for place, pair in enumerate(combinations(checked.models, 2)) if frozenset(pair) in told]
     deviation = float(np.std(scores["incentive"].to_numpy())) / options.samples**0.5
     at = min(AT_PROMPTS, options.prompts // 2)
     counts = [count for count in PROMPT_COUNTS if count <= options.prompts // 2]

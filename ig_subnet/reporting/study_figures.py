@@ -164,7 +164,7 @@ def _draw_panel(
         above: dict[str, Any] = {"y": place - 0.26, "transform": axes.get_yaxis_transform(), "va": "bottom"}
         above["fontsize"] = NAME_SIZE
         axes.text(0, s=f"{one.rank}", color=MUTED, **above)
-        axes.text(0.055, s=shortened(names[one.model]), color=TEXT, **above)
+        axes.text(0.06 if len(names) < 10 else 0.08, s=shortened(names[one.model]), color=TEXT, **above)
         axes.text(0.9, s=_figure(one.mean, span), ha="right", color=TEXT, **above)
         axes.text(0.925, s=one.letters, color=MUTED, **above)
     if origin:
@@ -182,7 +182,7 @@ def _draw_panel(
     axes.set_xlim(low - 0.02 * span, high + 0.02 * span)
     axes.set_title(title, loc="left", fontsize=7.3, color=TEXT, fontweight="bold", pad=3.5)
     axes.set_yticks([])
-    marks = [mark for mark in (origin, *ticks(low, high, wanted=3)) if low - 0.02 * span <= mark <= high + 0.02 * span]
+    marks = [mark for mark in (origin, *ticks(low, high, wanted=4)) if low - 0.02 * span <= mark <= high + 0.02 * span]
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks], fontsize=5.6, color=MUTED)
     axes.tick_params(axis="x", length=0, pad=2)
     axes.grid(axis="x", color=GRID, linewidth=0.6, zorder=0)

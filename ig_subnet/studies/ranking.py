@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 POWER = 0.8  # the chance to tell two models apart that `prompts_needed` is for
 RESAMPLES = 5_000
+FEWEST = 10  # prompts: of less, pairs are told apart wrongly more often than it is said
 
 
 @dataclass(frozen=True)
@@ -239,13 +240,13 @@ def _ranking(topic: Topic, value: str, confidence: float) -> Ranking:
 
 def _prompts_needed(difference: float, error: float, prompts: int, width: float) -> float:
     """For a power of POWER: `width`, that of the difference's interval, and its error shrink as the root of prompts
-    grows.
+    grows. At least FEWEST.
     """
     from scipy.stats import norm
 
     if not math.isfinite(difference + width) or difference == 0:
         return math.inf
-    return max(2.0, math.ceil(prompts * ((width + norm.ppf(POWER) * error) / difference) ** 2))
+    return max(FEWEST, math.ceil(prompts * ((width + norm.ppf(POWER) * error) / difference) ** 2))
 
 
 def _letters(order: Sequence[int], apart: set[frozenset[int]]) -> dict[int, str]:

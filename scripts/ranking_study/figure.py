@@ -28,24 +28,25 @@ def draw(rows: Sequence[Row], mixture: Ranking, checker: Ranking, path: Path) ->
     _draw_generators(generators, mixture, checker)
     mixed, itself = ("incentive", "the mixture", BLUE), ("checker", "the checker, on as many prompts", GREY)
     apart = ("incentive", "the mixture, of pairs that the checker tells apart", ORANGE)
-    for axes, varied, key, (scorer, label, colour) in (
-        (prompts, "prompts", "prompts", mixed),
-        (prompts, "prompts", "prompts", itself),
-        (prompts, "prompts, pairs apart", "prompts", apart),
-        (scores, "noise of scores", "noise", mixed),
-        (images, "noise on images", "noise", mixed),
+    for axes, varied, key, (scorer, label, colour), banded in (
+        (prompts, "prompts", "prompts", mixed, True),
+        (prompts, "prompts", "prompts", itself, False),
+        (prompts, "prompts, pairs apart", "prompts", apart, False),
+        (scores, "noise of scores", "noise", mixed, True),
+        (images, "noise on images", "noise", mixed, True),
     ):
         shown = [row for row in rows if (row["varied"], row["scorer"]) == (varied, scorer)]
-        _draw_band(axes, shown, key, label, colour)
+        _draw_taus(axes, shown, key, label, colour, banded=banded)
     at = next(row["prompts"] for row in rows if row["varied"] == "noise of scores")
     prompts.set(xscale="log", xlabel="prompts")
     prompts.set_xticks(ticks := sorted({row["prompts"] for row in rows if row["varied"] == "prompts"}), ticks)
     prompts.minorticks_off()
     scores.set(xlabel="noise on the incentives, in standard deviations of theirs")
     images.set(xlabel="Gaussian noise, in levels of 255; one image of each prompt")
+    lowest = min(row["low"] for row in rows if row["varied"] in ("prompts", "noise of scores", "noise on images"))
     for axes in (prompts, scores, images):
         axes.axhline(GOAL, color=TEXT, linewidth=0.7, linestyle=(0, (4, 3)))
-        axes.set_ylim(min(0.4, axes.get_ylim()[0]), 1.01)
+        axes.set_ylim(lowest - 0.02, 1.01)
         axes.set_ylabel("Kendall's tau with the checker", fontsize=7)
     for axes, title in (
         (generators, "a  Generators of known quality"),
@@ -72,8 +73,8 @@ def _draw_generators(axes: Axes, mixture: Ranking, checker: Ranking) -> None:
         axes.plot([truth.low, truth.high], [one.mean, one.mean], color=GREY, linewidth=0.8, zorder=2)
         axes.plot([truth.mean, truth.mean], [one.low, one.high], color=GREY, linewidth=0.8, zorder=2)
         axes.plot(truth.mean, one.mean, "o", color=colours[truth.model], markersize=4.5, zorder=3)
-        aside = (3, 4) if number % 2 else (-6, -9)  # neighbours would hide each other's numbers
-        axes.annotate(f"{number}", (truth.mean, one.mean), aside, textcoords="offset points", fontsize=6, color=TEXT)
+        offset = (-8, 4) if number % 2 else (3, -9)  # neighbours would hide each other's numbers
+        axes.annotate(f"{number}", (truth.mean, one.mean), offset, textcoords="offset points", fontsize=6, color=TEXT)
     key = "\n".join(f"{number}  {one.model}" for number, one in enumerate(checker.models, start=1))
     axes.text(
         0.99, 0.02, key, transform=axes.transAxes, ha="right", va="bottom", fontsize=5.8, color=TEXT, linespacing=1.35
@@ -82,10 +83,10 @@ def _draw_generators(axes: Axes, mixture: Ranking, checker: Ranking) -> None:
     axes.set_ylabel("mean incentive by the mixture", fontsize=7)
 
 
-def _draw_band(axes: Axes, rows: Sequence[Row], key: str, label: str, colour: str) -> None:
+def _draw_taus(axes: Axes, rows: Sequence[Row], key: str, label: str, colour: str, *, banded: bool) -> None:
     """Mean tau, and the band of 95% of the studies."""
     at = [row[key] for row in rows]
-    axes.fill_between(
-        at, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.16, linewidth=0
-    )
+    if banded:
+        low, high = [row["low"] for row in rows], [row["high"] for row in rows]
+        axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
     axes.plot(at, [row["tau"] for row in rows], "o-", color=colour, markersize=3, linewidth=1.4, label=label)
