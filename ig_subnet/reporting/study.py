@@ -22,12 +22,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ig_subnet.imaging.errors import ImageError
 from ig_subnet.reporting.gallery import image_card
 from ig_subnet.reporting.measurements import write_measurements
 from ig_subnet.reporting.study_figures import DPI, colours_of, draw_experts, draw_score, save_figure, short_names
 from ig_subnet.reporting.summary import installed_versions, write_text_atomically
-from ig_subnet.studies.pictures import load_picture, open_picture, thumbnail
+from ig_subnet.studies.pictures import thumbnail_of
 from ig_subnet.studies.ranking import CONFIDENCE, POWER, Agreement, Pair, Ranking, agreement, rank
 from ig_subnet.studies.results import experts_of, scored_with, write_results
 
@@ -232,19 +231,12 @@ def _galleries(scores: pa.Table, images: Path) -> list[tuple[str, str, list[Row]
             if len(chosen) < GALLERY_IMAGES:
                 chosen.setdefault((row["topic"], row["number"]), row)
         cards = [
-            image_card(row, place, _small(images / row["image"]), experts, prompted=True)
+            image_card(row, place, thumbnail_of(images / row["image"]), experts, prompted=True)
             | {"model": row["model"], "topic": row["topic"]}
             for place, row in enumerate(chosen.values())
         ]
         galleries.append((title, remark, cards))
     return galleries
-
-
-def _small(path: Path) -> bytes | None:
-    try:
-        return thumbnail(load_picture(open_picture(path)))
-    except ImageError:
-        return None
 
 
 def _broken(scores: pa.Table) -> list[tuple[str, str, int]]:

@@ -82,6 +82,14 @@ def thumbnail(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def thumbnail_of(path: Path) -> bytes | None:
+    """The `thumbnail` of a picture in a file; None where it cannot be read."""
+    try:
+        return thumbnail(load_picture(open_picture(path)))
+    except ImageError:
+        return None
+
+
 def _read(path: Path | None) -> bytes:
     if path is None:
         raise ImageError("its row names no image")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ig_subnet.imaging.errors import ImageError
 from ig_subnet.studies.ahead import Entry, decode_ahead
 from ig_subnet.studies.errors import SourceError, StudyError
-from ig_subnet.studies.pictures import load_picture, open_picture, thumbnail
+from ig_subnet.studies.pictures import thumbnail, thumbnail_of
 from ig_subnet.studies.results import METADATA, Journal, canonical
 from ig_subnet.studies.sources import Item, Items
 
@@ -54,12 +54,7 @@ class Outcome:
     def thumbnail(self, row: int) -> bytes | None:
         """A small copy of a row's image, as PNG or WebP: read again if it lies in a file, else if it was kept."""
         path = self.items[row].image
-        if not isinstance(path, Path):
-            return self.kept[row].as_py()
-        try:
-            return thumbnail(load_picture(open_picture(path)))
-        except ImageError:
-            return None
+        return thumbnail_of(path) if isinstance(path, Path) else self.kept[row].as_py()
 
 
 def score_items(
