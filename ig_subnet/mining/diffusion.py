@@ -15,7 +15,7 @@ import diffusers
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from PIL.Image import Image
 
 from ig_subnet.config.groups import Dtype, Offload
@@ -304,6 +304,8 @@ def _find_on_hub(model: str, revision: str | None) -> None:
         hf_hub_download(model, "model_index.json", revision=revision)
     except (OSError, HfHubHTTPError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "it is not in the cache, and the hub is not reached"
         raise ModelUnavailable(
             f"the model {model} cannot be loaded from the hub: {reason} (check its name and revision, the network and "
             "HF_HUB_OFFLINE, or name a local directory)"
