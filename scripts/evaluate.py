@@ -342,7 +342,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     across = min(3, len(names))
     down = -(-len(names) // across)
     figure = Figure(figsize=(2.2 + 3.1 * across, 0.9 + down * (0.55 + 0.3 * len(scorers))), layout="constrained")
-    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, name in zip(panels, names, strict=False):
         of_panel = [row for row in rows if row["dataset"] == name]
         axes.axvline(50, color="0.7", linewidth=1, linestyle=":")

@@ -10,8 +10,8 @@ nothing else; with --topics each topic of the profile's prompter has weights of 
 
 What they are worth is told by pairs of prompts they were not learnt from: each fold of the prompts is held out once.
 There the fitted mixture, the profile's own and equal weights are compared with the best single expert, which is chosen
-by the held-out pairs themselves. --write takes the weights that all pairs together give. Data sets, what is kept in
---out, and how a cut run goes on: as scripts/evaluate.py.
+by the held-out pairs themselves. --write takes the weights that all pairs together give. Left in --out are fit.json
+and fit.png. Data sets, what else is kept there, and how a cut run goes on: as scripts/evaluate.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrate import CalibrationError, check_target, replace_text
-from evaluate import Scorer, add_options, agreement_rows, checked, fail, find, print_rows
+from evaluate import Scorer, add_options, agreement_rows, checked, fail, find, plot, print_rows
 
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_mapping
 from ig_subnet.reporting.measurements import write_measurements
@@ -58,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scored = scorer.score(preferences)
         topics = scorer.topics(scored) if options.topics else {}
         rows = list(fit_rows(scored, topics, options))
-        print_rows([row for row in rows if "scorer" in row])
+        held_out = [row for row in rows if "scorer" in row]
+        print_rows(held_out)
         print_weights([row for row in rows if "weight" in row])
+        plot(held_out, options.out / "fit.png")
         for path in (options.out / "fit.json", *([options.json] if options.json else [])):
             write_measurements(path, rows, profile=options.profile, device=options.device)
         if options.write:
