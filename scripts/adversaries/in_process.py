@@ -39,6 +39,7 @@ NETUID, TEMPO = 1, 20
 STAKE_TAO = 1000
 VALIDATOR = "validator"
 DEADLINE_SECONDS = 30
+VERIFY_SECONDS = 120  # several times the default: here the validator shares a processor with all adversaries
 
 
 class Arena:
@@ -138,6 +139,7 @@ async def subnet(
                 *("--neuron.root", str(folder), "--neuron.seed", str(options.seed), "--neuron.epoch_length", "1"),
                 *("--neuron.prompts_per_round", str(options.prompts), "--neuron.timeout", str(DEADLINE_SECONDS)),
                 *("--neuron.images_per_prompt", str(options.images), "--neuron.device", "cpu"),
+                *("--neuron.verify_seconds", str(VERIFY_SECONDS)),
                 *(verifying(options.profile) if gates else ()),
             ]
         )
