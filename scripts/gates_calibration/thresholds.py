@@ -22,7 +22,7 @@ def lowest_likeness(likeness: NDArray[np.float64], false_alarms: float) -> float
 
 def round_up(value: float) -> float:
     """To four decimals, as `round_down`."""
-    return -round_down(-value)
+    return math.ceil(value * 10_000) / 10_000
 
 
 def round_down(value: float) -> float:
