@@ -231,7 +231,7 @@ def _pick_a_pic(place: Place, split: Split) -> Preferences:
     if place.folder is None:
         paths = [place.file(f"default/{name}/0000.parquet")]
     else:  # in the repository itself, file names end with checksums; the hub's conversion has a folder a split
-        paths = sorted([*place.folder.rglob(f"{name}-*.parquet"), *place.folder.rglob(f"{name}/*.parquet")])
+        paths = sorted(place.folder.rglob(f"{name}-*.parquet")) or sorted(place.folder.rglob(f"{name}/*.parquet"))
     if not paths:
         raise SourceError(f"{place.folder} has no {name}-*.parquet, nor a folder {name} with .parquet files")
     rows = [row for path in paths for row in _rows(path, (*PICK_A_PIC_IMAGES, "label_0", "label_1", "has_label"))]
