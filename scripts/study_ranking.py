@@ -28,6 +28,7 @@ from ranking_study.tau import tau_row
 
 from ig_subnet.config.profiles import load_profile
 from ig_subnet.studies.configuration import StudySettings, parse_study
+from ig_subnet.studies.ranking import FEWEST
 from ig_subnet.studies.resampling import cells_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make(options, folder, settings, prompts)
             scores = score(folder, settings, prompts, mixture)
             noisy = {levels: with_noise(scores, options.out, mixture, levels) for levels in IMAGE_NOISE}
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(f"study_ranking.py: error: {error}", file=sys.stderr)
         return 1
     (by_mixture,), (by_checker,) = rank(scores, value="incentive"), rank(scores, value=CHECKER)
@@ -99,6 +100,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.prompts, options.samples = QUICK_PROMPTS, QUICK_SAMPLES
+    if options.prompts < FEWEST or options.samples < 1:
+        parser.error(f"--prompts must be at least {FEWEST} and --samples at least 1")
     return options
 
 
@@ -211,7 +214,8 @@ def tau_rows(
 
     rows = [row("prompts", "incentive", incentives, count) for count in counts]
     rows += [row("prompts", CHECKER, truth, count) for count in counts]
-    rows += [row("prompts, pairs apart", "incentive", incentives, count, apart=apart) for count in counts]
+    if apart:
+        rows += [row("prompts, pairs apart", "incentive", incentives, count, apart=apart) for count in counts]
     rows += [
         row("scorer", scorer, matrix(scores, scorer), at) for scorer in ("incentive", "total", *experts_of(scores))
     ]

@@ -43,9 +43,8 @@ from ig_subnet.studies.resampling import Topic, cells_of, pair_places
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    from ig_subnet.studies.resampling import Floats
 
 CONFIDENCE = 0.95
 POWER = 0.8  # the chance to tell two models apart that `prompts_needed` is for
@@ -76,8 +75,9 @@ class Pair:
     """`better` less `worse` over the prompts that both have: never negative.
 
     `low` and `high` hold for all pairs of the topic at once; the two are `told_apart` if `low` is above 0. As many
-    prompts (of each topic) as `prompts_needed` would tell them apart with a probability of POWER if the difference is
-    what it seems; should it be as large as `high`, `prompts_needed_least` would. Infinite where it seems to be 0.
+    prompts as `prompts_needed`, of all topics together, would tell them apart with a probability of POWER if the
+    difference is what it seems; should it be as large as `high`, `prompts_needed_least` would. Infinite where it seems
+    to be 0.
     """
 
     better: str
@@ -124,13 +124,14 @@ def rank(
 ) -> list[Ranking]:
     """A ranking for each topic in the order of the table, and one over ALL_TOPICS where there are several.
 
-    A model without any score in a topic is not in the topic's ranking, nor in the one over all. Raises `StudyError`
+    A model without any score in a topic is not in the topic's ranking, nor in the one over all; without a model that
+    is in all topics there is none. Raises `StudyError`
     for a table without these columns or scores.
     """
     topics = [Topic.sample(cells, resamples, seed) for cells in cells_of(scores, value)]
     rankings = [_ranking(topic, value, confidence) for topic in topics]
-    if len(topics) > 1:
-        rankings.append(_ranking(Topic.over(topics), value, confidence))
+    if len(topics) > 1 and (whole := Topic.over(topics)).models:
+        rankings.append(_ranking(whole, value, confidence))
     return rankings
 
 
@@ -147,7 +148,7 @@ def agreement(
     for value in values:
         whole = Topic.over([Topic.sample(cells, resamples, seed) for cells in cells_of(scores, value)])
         means[value] = whole.of_models.estimate[None]
-        resampled[value] = whole.of_models.estimate + whole.of_models.miss * whole.of_models.error
+        resampled[value] = whole.of_models.estimate + whole.of_models.off
         orders[value], orders_within[value] = _image_orders(scores, value)
     tail = 100 * (1 - confidence) / 2
     found = []

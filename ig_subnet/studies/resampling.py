@@ -91,7 +91,7 @@ class Resampled:
     def mean(parts: Sequence[Resampled]) -> Resampled:
         """Of independent samples with the same columns, each counting the same."""
         errors = np.array([part.error for part in parts])
-        off = np.sum([part.miss * np.where(np.isinf(part.error), 0, part.error) for part in parts], axis=0)
+        off = np.sum([part.off for part in parts], axis=0)
         total = np.sqrt((errors**2).sum(axis=0))
         return Resampled(
             np.mean([part.estimate for part in parts], axis=0),
@@ -99,6 +99,11 @@ class Resampled:
             np.sum([part.degrees for part in parts], axis=0),
             _in_errors(off, total),
         )
+
+    @property
+    def off(self) -> Floats:
+        """By how much the mean of each resample is off, [resamples, C]; 0 where the error is unknown."""
+        return self.miss * np.where(np.isinf(self.error), 0, self.error)
 
     def take(self, columns: Sequence[int]) -> Resampled:
         return Resampled(self.estimate[columns], self.error[columns], self.degrees[columns], self.miss[:, columns])

@@ -10,9 +10,7 @@ import numpy as np
 from ig_subnet.studies.ranking import kendall_tau
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+    from ig_subnet.studies.resampling import Floats
 
 STUDIES = 2_000
 GOAL = 0.9

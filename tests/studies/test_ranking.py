@@ -154,6 +154,18 @@ def test_one_prompt_tells_nothing_apart() -> None:
     assert [(pair.told_apart, pair.prompts_needed) for pair in ranking.pairs] == [(False, math.inf)]
 
 
+def test_agreement_over_one_prompt_is_told_as_it_is() -> None:
+    scores = made_up_scores({"a": 1.0, "b": 0.0}, topics=["t", "u"], prompts=1)
+    (one,) = agreement(scores, values=("pick_score", "hps_v2"))
+    assert abs(one.kendall) == 1 and one.low == one.high == one.kendall
+
+
+def test_without_a_model_in_all_topics_there_is_no_ranking_over_all() -> None:
+    rows = made_up_scores({"a": 1.0, "b": 0.0}, prompts=3).to_pylist()
+    apart = [row for row in rows if (row["model"], row["topic"]) in (("a", "cats"), ("b", "dogs"))]
+    assert [ranking.topic for ranking in rank(pa.Table.from_pylist(apart), value="incentive")] == ["cats", "dogs"]
+
+
 def test_scores_of_few_values_do_not_hide_other_differences() -> None:
     """Two models that nearly always get the same are still told from a third that never does."""
     rare = [[0.0]] * 19 + [[1.0]]
