@@ -107,6 +107,7 @@ def test_help_loads_nothing_heavy(entry: str, project_root: Path) -> None:
     code = f"""
 import runpy, sys
 sys.argv = [{entry!r}, "--help"]
+sys.path.insert(0, {str((project_root / entry).parent)!r})  # as Python does for a script
 try:
     runpy.run_path({str(project_root / entry)!r}, run_name="__main__")
 except SystemExit as end:
