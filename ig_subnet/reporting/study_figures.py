@@ -40,7 +40,7 @@ DPI = 300
 CUT_SHARE = 0.3  # the axis is cut where values differ by less than this share of the largest
 NOTE = (
     "Rank, model, mean over prompts with its 95% confidence interval. Models that share\n"
-    "a letter cannot be told apart (95% confidence, all pairs of a panel at once)."
+    "a letter cannot be told apart (95% confidence, all pairs of a panel at once). Cut bars do not begin at 0."
 )
 
 
@@ -162,7 +162,7 @@ def _draw_panel(
     for place, one in enumerate(ranking.models):
         axes.axhspan(place - 0.66, place - 0.24, color="white", zorder=1)  # names stand on no grid line
         above: dict[str, Any] = {"y": place - 0.26, "transform": axes.get_yaxis_transform(), "va": "bottom"}
-        above["fontsize"] = NAME_SIZE
+        above |= {"fontsize": NAME_SIZE, "parse_math": False}  # a dollar in a name is a dollar
         axes.text(0, s=f"{one.rank}", color=MUTED, **above)
         axes.text(0.06 if len(names) < 10 else 0.08, s=shortened(names[one.model]), color=TEXT, **above)
         axes.text(0.9, s=_figure(one.mean, span), ha="right", color=TEXT, **above)
@@ -180,7 +180,7 @@ def _draw_panel(
             zorder=3,
         )
     axes.set_xlim(low - 0.02 * span, high + 0.02 * span)
-    axes.set_title(title, loc="left", fontsize=7.3, color=TEXT, fontweight="bold", pad=3.5)
+    axes.set_title(title, loc="left", fontsize=7.3, color=TEXT, fontweight="bold", pad=3.5, parse_math=False)
     axes.set_yticks([])
     marks = [mark for mark in (origin, *ticks(low, high, wanted=4)) if low - 0.02 * span <= mark <= high + 0.02 * span]
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks], fontsize=5.6, color=MUTED)

@@ -15,6 +15,8 @@ series         a model's images on disk
 making         all models' images, one model at a time
 pipelines      models as diffusers pipelines
 judging        its scores
+ranking        which model is better, and how sure that is
+resampling     what its intervals rest on
 forecast       how far it is, and how long the rest takes
 pushing        its images as a dataset on a hub
 

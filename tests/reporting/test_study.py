@@ -90,8 +90,8 @@ def test_figures_are_as_wide_as_paper_and_in_both_formats(report: StudyReport) -
 
 def test_hostile_names_and_prompts_stay_texts(tmp_path: Path) -> None:
     rows = made_up_scores({"a": 0.0, "b": 0.0}, topics=["t"], prompts=2, samples=1).to_pylist()
-    hostile: list[dict[str, Any]] = [row | {"prompt": HOSTILE, "topic": f"t{HOSTILE}"} for row in rows]
-    hostile = [row | ({"model": f"b{HOSTILE}"} if row["model"] == "b" else {}) for row in hostile]
+    hostile: list[dict[str, Any]] = [row | {"prompt": HOSTILE, "topic": f"t$\\x${HOSTILE}"} for row in rows]
+    hostile = [row | ({"model": f"b$\\frac${HOSTILE}"} if row["model"] == "b" else {}) for row in hostile]
     settings = {"profile": HOSTILE, "outcomes": {HOSTILE: {"error": HOSTILE}}}
     page = page_of(write_study_report(tmp_path, pa.Table.from_pylist(hostile), settings))
     assert not page.named("script")
