@@ -39,8 +39,8 @@ NAME_LENGTH = 33  # characters that fit above a bar
 DPI = 300
 CUT_SHARE = 0.3  # the axis is cut where values differ by less than this share of the largest
 NOTE = (
-    "Rank, model, mean over prompts with its 95% confidence interval. Models that share\n"
-    "a letter cannot be told apart (95% confidence, all pairs of a panel at once). Cut bars do not begin at 0."
+    "Rank, model, mean over prompts with its 95% confidence interval. Cut bars do not begin at 0.\n"
+    "Models that share a letter cannot be told apart (95% confidence, all pairs of a panel at once)."
 )
 
 
