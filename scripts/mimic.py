@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.public and options.push_to_hub is None:
         parser.error("--public belongs to --push-to-hub")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        parser.error(f"--device {options.device}: use auto, cpu, cuda or cuda:N")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        parser.error(f"the folder of {options.json} does not exist")
     from ig_subnet.studies.errors import SettingsError, StudyError
 
     try:
@@ -141,6 +145,8 @@ def mimic(settings: StudySettings, options: argparse.Namespace) -> int:
     from ig_subnet.studies.forecast import StudyBar
     from ig_subnet.studies.prompting import read_prompts
 
+    for section in ("prompter", "rewarder"):
+        profile_section(settings, section)  # now rather than when the images are made
     kind = "-quick" if options.quick else ""
     name = Path(options.study).stem if options.study else "models" if options.models else "pocket"
     with open_study(options.out or Path("mimic-out") / f"{name}{kind}", settings) as folder:
@@ -173,19 +179,26 @@ def forecast_of(settings: StudySettings, prompts: int, stages: Sequence[str]) ->
     return Forecast(parts)
 
 
+def profile_section(settings: StudySettings, name: str) -> dict[str, Any]:
+    """The profile's `prompter` or `rewarder`."""
+    from ig_subnet.config.profiles import load_profile
+    from ig_subnet.studies.errors import SettingsError
+
+    section = load_profile(settings.profile)[name]
+    if section is None:
+        raise SettingsError(f"profile {settings.profile} has no {name} section; a study needs it")
+    return dict(section)
+
+
 def find_study_prompts(folder: StudyFolder, settings: StudySettings, device: str) -> None:
     """Retrieves the prompts, unless they are there."""
-    from ig_subnet.config.profiles import load_profile
     from ig_subnet.prompts import load_prompter
-    from ig_subnet.studies.errors import SettingsError
     from ig_subnet.studies.prompting import find_prompts, prompter_section, write_prompts
 
     if folder.prompts.is_file():
         return
-    section = load_profile(settings.profile)["prompter"]
-    if section is None:
-        raise SettingsError(f"profile {settings.profile} has no prompter section to find prompts with")
-    write_prompts(folder.prompts, find_prompts(load_prompter(prompter_section(section, settings), device), settings))
+    section = prompter_section(profile_section(settings, "prompter"), settings)
+    write_prompts(folder.prompts, find_prompts(load_prompter(section, device), settings))
 
 
 def make_study_images(
@@ -213,20 +226,15 @@ def score_study_images(
     folder: StudyFolder, settings: StudySettings, prompts: Sequence[StudyPrompt], device: str, bar: StudyBar
 ) -> None:
     """Scores what was not scored before, of all models that have their images."""
-    from ig_subnet.config.profiles import load_profile
     from ig_subnet.rewards import load_mixture
     from ig_subnet.rewards.runtime import resolve_device
-    from ig_subnet.studies.errors import SettingsError
     from ig_subnet.studies.judging import finished_series, score_images
 
-    section = load_profile(settings.profile)["rewarder"]
-    if section is None:
-        raise SettingsError(f"profile {settings.profile} has no rewarder section to score with")
     series = finished_series(folder, settings, prompts)
     bar.forecast.parts[SCORES].count = sum(len(images.wanted) for images in series)
     bar.say("loading the experts")
     resolved = resolve_device(device)
-    mixture = load_mixture(section, resolved)
+    mixture = load_mixture(profile_section(settings, "rewarder"), resolved)
     if mixture.uncalibrated:
         names = ", ".join(mixture.uncalibrated)
         bar.print(f"nobody has measured the reference scores of {names}: their incentive is a rough one")
@@ -257,6 +265,7 @@ def report(folder: StudyFolder, settings: StudySettings, json_file: Path | None)
 
 
 def push(folder: StudyFolder, name: str, *, public: bool) -> None:
+    """Uploads the images, and says where they are."""
     from ig_subnet.studies.pushing import push_images
 
     print(f"images: {push_images(folder, name, public=public)}")

@@ -86,7 +86,11 @@ def make_images(
                 error = str(failure)
             gc.collect()  # a pipeline holds itself in cycles; the next model needs its memory
         outcomes[model.name] = Outcome(
-            error, len(images.rows), len(images.failed), round(images.seconds(), 3), images.facts()
+            error=error or images.hopeless() or None,
+            made=len(images.rows),
+            withheld=len(images.failed),
+            seconds=round(images.seconds(), 3),
+            facts=images.facts(),
         )
         write_metadata(folder, [row for images in series.values() for row in images.in_order()])
         write_json(folder.models, {name: asdict(outcome) for name, outcome in outcomes.items()})

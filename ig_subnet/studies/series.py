@@ -51,12 +51,11 @@ class Series:
         for shot in wanted:
             if row := _read_row(folder.images, shot):
                 self.rows[shot.file_name] = row
-        names = {shot.file_name for shot in wanted}
-        self.failed = {
-            name: reason for name, reason in _read_failed(self._failed_file) if name in names - set(self.rows)
-        }
+        without = {shot.file_name for shot in wanted} - set(self.rows)
+        self.failed = {name: reason for name, reason in _read_failed(self._failed_file) if name in without}
 
     def missing(self) -> list[Shot]:
+        """What is still to be made."""
         return [shot for shot in self.wanted if shot.file_name not in self.rows and shot.file_name not in self.failed]
 
     def in_order(self) -> Iterator[dict[str, Any]]:
@@ -69,15 +68,14 @@ class Series:
         return None if row is None else ModelFacts(**{field.name: row[field.name] for field in fields(ModelFacts)})
 
     def hopeless(self) -> str:
-        """Why no further image is worth trying; empty where one is."""
-        if self.rows or len(self.failed) < HOPELESS:
+        """Why no image is to be expected any more, where there is none; else empty."""
+        if self.rows or not self.failed or (len(self.failed) < HOPELESS and self.missing()):
             return ""
         reason = next(iter(self.failed.values()))
         return f"none of its first {len(self.failed)} images came out: {reason}"
 
     def save(self, shot: Shot, image: Image.Image, facts: ModelFacts, seconds: float) -> None:
         """Puts the image on the disk with its row of metadata. OSError where the disk does not take it."""
-
         row = {
             "file_name": shot.file_name,
             "model": shot.model,

@@ -81,6 +81,8 @@ def test_a_study_from_prompts_to_the_report(
         (["--models", "pocket", "--steps", "0"], "steps"),
         (["--steps", "5"], "every model has steps of its own"),
         (["--stage", "dinner"], "invalid choice: 'dinner'"),
+        (["--device", "tpu"], "--device tpu: use auto, cpu, cuda or cuda:N"),
+        (["--json", "no/such/folder/a.json"], "the folder of no/such/folder/a.json does not exist"),
         (["--public"], "--public belongs to --push-to-hub"),
     ],
 )

@@ -53,7 +53,7 @@ def test_images_and_their_metadata_are_an_image_folder(tmp_path: Path) -> None:
     }
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(batch=st.integers(1, 7), ends=st.lists(st.integers(0, 3), max_size=3))
 def test_a_study_that_was_cut_makes_no_image_twice(
     tmp_path_factory: pytest.TempPathFactory, batch: int, ends: list[int]
@@ -228,7 +228,10 @@ def test_a_model_of_which_nothing_comes_is_given_up_early(tmp_path: Path) -> Non
 
     with open_study(tmp_path, many) as folder:
         outcomes = make_images(folder, many, PROMPTS, load=load)
-    assert sum(made) == HOPELESS
+        assert sum(made) == HOPELESS
+        few = study("black", "good", images=1)
+        none = make_images(folder, few, PROMPTS, load=load)["black"]
+        assert none.error == f"none of its first 3 images came out: {BLACK}"
     assert outcomes["black"].error == f"none of its first {HOPELESS} images came out: {BLACK}"
     assert outcomes["good"].made == 60
 
