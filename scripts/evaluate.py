@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from score import BATCH, positive
+
 from ig_subnet.config.profiles import ProfileError, load_profile
 from ig_subnet.studies.errors import StudyError
 
@@ -36,7 +38,6 @@ SHOWN_ERRORS = 5
 RESAMPLES = 2000
 CAPTIONS = 400
 CLIMBING_STEPS = 20  # enough for any expert to be fooled in 8 of 8 tries
-BATCH = {"cpu": 16, "cuda": 128}
 
 Row = dict[str, Any]
 
@@ -64,7 +65,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_options(parser, Path("agreement-out"))
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, metavar="N", help="prompts drawn anew so often (%(default)s)"
+        "--resamples", type=positive, default=RESAMPLES, metavar="N", help="prompts drawn anew so often (%(default)s)"
     )
     return checked(parser, parser.parse_args(arguments))
 
@@ -79,15 +80,19 @@ def add_options(parser: argparse.ArgumentParser, out: Path) -> None:
         help="pocket, or image_reward_db, hpdv2, pick_a_pic with =FOLDER or =hub[@COMMIT] (repeatable; pocket)",
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="of a published set (test)")
-    parser.add_argument("--prompts", type=int, metavar="N", help="of a published set, the first N (all)")
+    parser.add_argument("--prompts", type=positive, metavar="N", help="of a published set, the first N (all)")
     parser.add_argument(
-        "--captions", type=int, default=CAPTIONS, metavar="N", help="of the pocket world, 14 images each (%(default)s)"
+        "--captions",
+        type=positive,
+        default=CAPTIONS,
+        metavar="N",
+        help="of the pocket world, 14 images each (400)",
     )
     parser.add_argument("--no-climbing", action="store_true", help="leave out the images that were climbed to")
     parser.add_argument("--seed", type=int, default=1, help="of the pocket world's captions and images (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of the experts (the profile's)")
-    parser.add_argument("--batch", type=int, metavar="N", help="images at a time (16, on a GPU 128)")
+    parser.add_argument("--batch", type=positive, metavar="N", help="images at a time (16, on a GPU 128)")
     parser.add_argument("--fresh", action="store_true", help="score anew what an earlier run has scored")
     parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="where results go (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -106,9 +111,6 @@ def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> arg
     options.dataset = pairs
     if options.quick:
         options.captions = options.prompts = QUICK_PROMPTS
-    for flag in ("captions", "prompts", "batch"):
-        if (value := getattr(options, flag)) is not None and value < 1:
-            parser.error(f"--{flag} must be at least 1, not {value}")
     return options
 
 
@@ -116,14 +118,25 @@ def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> arg
 
 
 def evaluate(options: argparse.Namespace) -> list[Row]:
+    profile = load_scoring_profile(options.profile)  # before any images are made
     found = [find(name, where, options.split, options) for name, where in options.dataset]
-    scorer = Scorer(options)
+    scorer = Scorer(profile, options)
     rows: list[Row] = []
     for preferences in found:
         scored = scorer.score(preferences)
         leads = {name: scored.leads(name) for name in scored.scorers}
         rows += agreement_rows(scored, leads, tie_thresholds(scored, scorer), options.resamples)
     return rows
+
+
+def load_scoring_profile(name: str) -> dict[str, Any]:
+    """The profile. Raises ProfileError where it has no experts, or weights for topics that nothing tells."""
+    profile = load_profile(name)
+    if profile["rewarder"] is None:
+        raise ProfileError(f"profile {name} has no rewarder section, so no experts")
+    if profile["rewarder"].get("topics") and profile["prompter"] is None:
+        raise ProfileError(f"profile {name} has weights for topics but no prompter to tell them by")
+    return profile
 
 
 def find(name: str, where: str, split: Split, options: argparse.Namespace) -> Preferences:
@@ -142,11 +155,15 @@ def pocket(options: argparse.Namespace) -> Preferences:
     from tqdm import tqdm
 
     from ig_subnet.config.settings import parse_miner_settings
+    from ig_subnet.mining.errors import MiningError
     from ig_subnet.mining.generators import load_generator
     from ig_subnet.studies.pocket_preferences import pocket_preferences
 
     flags = f"--subtensor.network local --miner.model pocket --neuron.device {options.device}"
-    generator = load_generator(parse_miner_settings(flags.split()))
+    try:
+        generator = load_generator(parse_miner_settings(flags.split()))
+    except MiningError as error:
+        raise StudyError(str(error)) from error
     experts = load_climbable(load_profile(POCKET)["rewarder"])
 
     def draw(caption: str, seed: int, steps: int) -> Image.Image:
@@ -173,17 +190,12 @@ def pocket(options: argparse.Namespace) -> Preferences:
 class Scorer:
     """A profile's mixture, and where the scores that it gives are kept."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, profile: Mapping[str, Any], options: argparse.Namespace) -> None:
         from ig_subnet.rewards import load_mixture
 
-        profile = load_profile(options.profile)
-        if profile["rewarder"] is None:
-            raise ProfileError(f"profile {options.profile} has no rewarder section")
         self.options = options
         self.prompter = profile["prompter"]
         self.mixture = load_mixture(profile["rewarder"], options.device, options.dtype)
-        if self.mixture.topics and self.prompter is None:
-            raise ProfileError(f"profile {options.profile} has weights for topics but no prompter to tell them by")
         if names := ", ".join(self.mixture.uncalibrated):
             print(f"nobody has measured the reference scores of {names}: the incentive is a rough one", file=sys.stderr)
         warnings.filterwarnings("ignore", module="PIL")  # what keeps an image from being scored is told in its row

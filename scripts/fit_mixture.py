@@ -25,7 +25,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrate import CalibrationError, check_target, replace_text
-from evaluate import Scorer, add_options, agreement_rows, checked, fail, find, plot, print_rows
+from evaluate import (
+    Scorer,
+    add_options,
+    agreement_rows,
+    checked,
+    fail,
+    find,
+    load_scoring_profile,
+    plot,
+    print_rows,
+)
 
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_mapping
 from ig_subnet.reporting.measurements import write_measurements
@@ -48,13 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         check_target(options.profile, options.write)
+        profile = load_scoring_profile(options.profile)
+        if profile["rewarder"].get("topics") and not options.topics:
+            raise ProfileError(f"profile {options.profile} has weights for topics: fit these too, with --topics")
+        if options.topics and profile["prompter"] is None:
+            raise ProfileError(f"--topics: profile {options.profile} has no prompter, so no topics")
         ((name, where),) = options.dataset
         preferences = find(name, where, options.split, options)
-        scorer = Scorer(options)
-        if scorer.mixture.topics and not options.topics:
-            raise ProfileError(f"profile {options.profile} has weights for topics: fit these too, with --topics")
-        if options.topics and scorer.prompter is None:
-            raise ProfileError(f"--topics: profile {options.profile} has no prompter, so no topics")
+        scorer = Scorer(profile, options)
         scored = scorer.score(preferences)
         topics = scorer.topics(scored) if options.topics else {}
         rows = list(fit_rows(scored, topics, options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +19,10 @@ from ig_subnet.rewards import Mixture
 
 
 @pytest.fixture(scope="module")
-def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("evaluate")
+def script(load_script: Callable[[str], ModuleType], project_root: Path) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(project_root / "scripts"))  # where a program finds the modules beside it
+        yield load_script("evaluate")
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_the_tie_threshold_comes_from_the_other_split(
         (["--dataset", "pocket=here"], "--dataset pocket: give pocket alone"),
         (["--dataset", "hpdv2"], "--dataset hpdv2: give pocket alone, and any other as NAME=FOLDER"),
         (["--dataset", "pocket", "--dataset", "pocket"], "give each data set once"),
-        (["--captions", "0"], "--captions must be at least 1, not 0"),
+        (["--captions", "0"], "argument --captions: invalid positive value: '0'"),
     ],
 )
 def test_wrong_commands(script: ModuleType, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
