@@ -115,7 +115,8 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
 def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
     """Gradient ascent on each expert and on the mixture, from noise and from cheap images, which also go untouched.
 
-    Those through the transforms from cheap images, which pay best, also hide their grain: declared falsely or not.
+    Those through the transforms from cheap images, which pay best, also hide their grain, and declare falsely or
+    nothing.
     """
     yield Contestant(f"{START_STEPS} step, untouched", Honest(lab, START_STEPS))
     experts = [*lab.climbable]
@@ -125,20 +126,26 @@ def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
         for through in (False, True)
         for from_noise in (False, True)
     ]
-    hiding = [(Goal(target, True, smoothing=SMOOTHING), False) for target in (*experts, MIXTURE)]
+    hiding = [
+        (Goal(target, True, smoothing=SMOOTHING), declares)
+        for target in (*experts, MIXTURE)
+        for declares in (False, True)
+    ]
     if not size.every_ascent:
         plain = [
             (Goal("clip_aesthetic"), True),
             (Goal("pick_score"), False),
             (Goal("pick_score", True), False),
-            (Goal(MIXTURE, True), False),
         ]
-        hiding = [chosen for chosen in hiding if chosen[0].target in ("pick_score", MIXTURE)]
+        hiding = [
+            (goal, declares)
+            for goal, declares in hiding
+            if goal.target == "pick_score" or (goal.target == MIXTURE and not declares)
+        ]
     for goal, from_noise in plain:
         yield _ascent(lab, goal, from_noise)
-    for goal, from_noise in hiding:
-        yield _ascent(lab, goal, from_noise)
-        yield _ascent(lab, goal, from_noise, declares=True)
+    for goal, declares in hiding:
+        yield _ascent(lab, goal, from_noise=False, declares=declares)
 
 
 def _ascent(lab: Lab, goal: Goal, from_noise: bool, declares: bool = False) -> Contestant:
