@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from score import BATCH, positive
 
 from ig_subnet.config.profiles import ProfileError, load_profile
+from ig_subnet.studies.agreement import RESAMPLES
 from ig_subnet.studies.errors import StudyError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 POCKET = "pocket"
 QUICK_PROMPTS = 12
 SHOWN_ERRORS = 5
-RESAMPLES = 2000
 CAPTIONS = 400
 CLIMBING_STEPS = 20  # enough for any expert to be fooled in 8 of 8 tries
 

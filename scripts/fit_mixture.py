@@ -40,6 +40,7 @@ from evaluate import (
 from ig_subnet.config.profiles import ProfileError, load_profile, profile_path, with_mapping
 from ig_subnet.reporting.measurements import write_measurements
 from ig_subnet.studies.errors import StudyError
+from ig_subnet.studies.fitting import FOLDS
 
 Row = dict[str, Any]
 
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from ig_subnet.studies.fitting import Examples, Weights
 
 FITTED, FITTED_BY_TOPIC, EQUAL = "fitted", "fitted by topic", "equal weights"
-FOLDS = 5
 SMALLEST = 100  # prompts for --write; below it a fold is too small to tell experts apart
 
 
