@@ -143,7 +143,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     names = [off["attack"] + (f" ({off['hotkeys']} hotkeys)" if off["hotkeys"] > 1 else "") for off, _ in pairs]
     axes.set_yticks(list(places), names, fontsize=8)
     axes.set(xlim=(0, AXIS_END), ylim=(len(pairs) - 0.4, -0.6))
-    axes.set_xlabel("what a hotkey earns, by the chain's incentives; 1 is the best honest miner", fontsize=9)
+    axes.set_xlabel("what a hotkey earns, by the chain's incentives;\n1 is the best honest miner", fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)

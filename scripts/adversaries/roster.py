@@ -133,7 +133,6 @@ def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
     ]
     if not size.every_ascent:
         plain = [
-            (Goal("clip_aesthetic"), True),
             (Goal("pick_score"), False),
             (Goal("pick_score", True), False),
         ]
@@ -149,13 +148,15 @@ def ascents(lab: Lab, size: Size) -> Iterator[Contestant]:
 
 
 def _ascent(lab: Lab, goal: Goal, from_noise: bool, declares: bool = False) -> Contestant:
-    """Nothing is to stop the ascent on the whole mixture: what the experts agree on is what is paid for."""
+    """Those that hide their grain climb through the transforms from cheap images.
+
+    The ascent on the whole mixture has no goal: what all experts agree on is what is paid for.
+    """
+    hides = goal.smoothing > 0
+    how = f" from {'noise' if from_noise else 'a cheap image'}" + ", through transforms" * goal.through
     return Contestant(
-        f"ascent on {goal.target} from {'noise' if from_noise else 'a cheap image'}"
-        + ", through transforms" * goal.through
-        + ", hiding its grain" * (goal.smoothing > 0)
-        + ", falsely declared" * declares,
+        f"ascent on {goal.target}" + (", hiding its grain" + ", falsely declared" * declares if hides else how),
         Ascent(lab, goal, from_noise, declares),
-        "regeneration" if goal.smoothing else "robust scores, grain",
+        "regeneration" if hides else "robust scores, grain",
         None if goal.target == MIXTURE else CHEATING,
     )
