@@ -2,8 +2,8 @@
 
 An image that declares a model the validator has can be made again as declared, and both are compared by the cosine of
 their embeddings and by their thumbnails, never by hash: another machine, batch size or number format adds up in another
-order. When the images of a round are there, that is done with those that look like somebody else's, since a match
-proves that they are not, and with a share of the other answers, drawn from the round's secret.
+order. When the images of a round are there, that is done with those that look like somebody else's or have
+grain, since a match proves that they are honest, and with a share of the other answers, drawn from the round's secret.
 """
 
 from __future__ import annotations

@@ -77,7 +77,6 @@ def measure_grain(
         found[f"{encoding} {quality}"] = grain([_sent(image, encoding, quality) for image in images], size)
     threshold = max(LEAST_GRAIN, round_up(GRAIN_MARGIN * max(map(max, found.values()))))
     suspicion = round_up(float(np.quantile(found["as made"], 1 - GRAIN_SUSPECTED)))
-    suspected = float((np.array(found["as made"]) > suspicion).mean())
     rows: list[Row] = [
         {
             "gate": "grain",
@@ -91,11 +90,12 @@ def measure_grain(
         }
         for encoding, levels in found.items()
     ]
-    encodings = " and ".join(f"{encoding} {quality}" for encoding, quality in ENCODINGS)
+    sent = " and ".join(f"{encoding} {quality}" for encoding, quality in ENCODINGS)
+    suspected = rows[0]["suspected"]
     gate = GrainGate(
         threshold=threshold,
         suspicion=suspicion,
-        provenance=f"{told(0.0)}; as they are made, and as {encodings}; suspects {suspected:.1%} of the former",
+        provenance=f"{told(0.0)}; as they are made, and as {sent}; suspects {suspected:.1%} of the former",
     )
     return [_with_grain(one, levels) for one, levels in zip(honest, found["as made"], strict=True)], gate, rows
 
