@@ -28,20 +28,18 @@ from ig_subnet.chain import (
     AxonUnchanged,
     Chain,
     ChainError,
-    ChainUnavailable,
     MetagraphSnapshot,
     NeuronSnapshot,
     Presence,
     ServeTooEarly,
     ServeUnreachable,
+    wait_for_chain,
 )
 from ig_subnet.config.settings import MinerSettings, parse_miner_settings
 from ig_subnet.mining.admission import Admission
 from ig_subnet.mining.errors import MiningError, NotPublished, NotRegistered
 from ig_subnet.mining.generators import load_generator
 from protocol import DEFAULT_LIMITS, ProtocolError
-
-AWAY_SECONDS = 5.0  # between two attempts to reach the chain at the start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,16 +123,6 @@ async def compose_and_run(settings: MinerSettings) -> None:
                 *(uid, worker.generator.name, worker.seconds_per_image, settings.axon.ip, axon.port),
             )
             await follow_chain(chain, admission, Presence(signer.hotkey), endpoint, settings)
-
-
-async def wait_for_chain(chain: Chain, pause_seconds: float = AWAY_SECONDS) -> MetagraphSnapshot:
-    """The metagraph, as soon as the chain can be reached: a machine that starts up may start its miner first."""
-    while True:
-        try:
-            return await chain.metagraph()
-        except ChainUnavailable as error:
-            logger.warning("{}; trying again in {:g} s", error, pause_seconds)
-            await asyncio.sleep(pause_seconds)
 
 
 def own_neuron(metagraph: MetagraphSnapshot, hotkey: str, settings: MinerSettings) -> NeuronSnapshot:

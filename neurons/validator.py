@@ -23,7 +23,7 @@ from typing import Any
 from loguru import logger
 
 from ig_subnet import __spec_version__, __version__
-from ig_subnet.chain import Chain, ChainError, ChainUnavailable, MetagraphSnapshot, Presence
+from ig_subnet.chain import Chain, ChainError, MetagraphSnapshot, Presence, wait_for_chain
 from ig_subnet.config.profiles import ProfileError
 from ig_subnet.config.settings import GeneratorSettings, ValidatorSettings, parse_validator_settings
 from ig_subnet.imaging import DecoderError, DecoderPool
@@ -50,7 +50,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 IDLE_SECONDS = 2.0  # the shortest pause after a round that did not take place
 VOID_ROUNDS = 3  # in a row: then the device is broken for good, and a supervisor's restart may mend it
 OUTAGE_SECONDS = 30.0  # the shortest pause after a round in which nobody answered
-AWAY_SECONDS = 5.0  # between two attempts to reach the chain at the start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -363,16 +362,6 @@ async def load_regenerator(settings: ValidatorSettings, device: Device, memory: 
         except MiningError as error:
             raise ProfileUnusable(f"--neuron.verify_models {model}: {error}") from error
     return regenerator
-
-
-async def wait_for_chain(chain: Chain) -> MetagraphSnapshot:
-    """The first metagraph, however long the node takes to come up."""
-    while True:
-        try:
-            return await chain.metagraph()
-        except ChainUnavailable as error:
-            logger.warning("waiting for the chain: {}", error)
-        await asyncio.sleep(AWAY_SECONDS)
 
 
 def own_uid(metagraph: MetagraphSnapshot, hotkey: str, settings: ValidatorSettings) -> int:

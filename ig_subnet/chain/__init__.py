@@ -52,7 +52,7 @@ from ig_subnet.chain.outcomes import (
     WeightsTooEarly,
     WeightsUnreachable,
 )
-from ig_subnet.chain.presence import Presence
+from ig_subnet.chain.presence import Presence, wait_for_chain
 
 if TYPE_CHECKING:
     from ig_subnet.chain.registration import add_stake, register
@@ -68,6 +68,7 @@ __all__ = [
     "EpochTiming",
     "Commitment",
     "Presence",
+    "wait_for_chain",
     "Wallet",
     "load_wallet",
     "coldkey_warning",

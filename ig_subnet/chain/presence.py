@@ -1,11 +1,17 @@
-"""When to believe a node that does not show one's own hotkey any more. Imports no SDK."""
+"""Waiting for a node, and when to believe one that does not show one's own hotkey any more. Imports no SDK."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
-from ig_subnet.chain.interface import MetagraphSnapshot
+from loguru import logger
+
+from ig_subnet.chain.errors import ChainUnavailable
+from ig_subnet.chain.interface import Chain, MetagraphSnapshot
+
+AWAY_SECONDS = 5.0  # between two attempts to reach a node at the start
 
 MISSING_SECONDS = 600.0  # a node that restarts, lags behind or follows a fork is back sooner
 
@@ -30,3 +36,13 @@ class Presence:
         if self._missing_since is None:
             self._missing_since = self._clock()
         return self._clock() - self._missing_since >= MISSING_SECONDS
+
+
+async def wait_for_chain(chain: Chain, pause_seconds: float = AWAY_SECONDS) -> MetagraphSnapshot:
+    """The metagraph, as soon as the chain can be reached: a machine that starts up may start its neuron first."""
+    while True:
+        try:
+            return await chain.metagraph()
+        except ChainUnavailable as error:
+            logger.warning("{}; trying again in {:g} s", error, pause_seconds)
+            await asyncio.sleep(pause_seconds)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ig_subnet.reporting.pages import page_environment
 from ig_subnet.reporting.plots import Series, colour_class, strip_chart
 from ig_subnet.reporting.summary import write_text_atomically
 from ig_subnet.studies.results import best_first, experts_of
@@ -40,14 +41,11 @@ def write_gallery(
 def render_gallery(results: pa.Table, thumbnail: Thumbnails, *, source: str, facts: Mapping[str, str]) -> str:
     """The page as HTML; every text on it is escaped, and the policy in its head lets only its own script run."""
     import pyarrow as pa
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = PackageLoader("ig_subnet.reporting")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = loader.get_source(environment, "gallery.js")[0]
+    environment = page_environment()
+    assert environment.loader is not None
+    script = environment.loader.get_source(environment, "gallery.js")[0]
     experts = experts_of(results)
     order = best_first(results)
     prompts = results["prompt"].unique().to_pylist()

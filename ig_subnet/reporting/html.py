@@ -14,6 +14,7 @@ from typing import Any
 from ig_subnet.reporting.epochs import EpochReading
 from ig_subnet.reporting.flow import flow_chart
 from ig_subnet.reporting.history import Answer, History
+from ig_subnet.reporting.pages import page_environment
 from ig_subnet.reporting.paired import compare_neighbours
 from ig_subnet.reporting.plots import Bars, Series, bar_chart, colour_class, line_chart, strip_chart
 from ig_subnet.reporting.prompts import committed_rounds, uses_by_miner
@@ -46,15 +47,7 @@ def write_report(path: Path, run: Run) -> None:
 
 def render_report(run: Run) -> str:
     """The page as HTML: whatever a peer had a say in is escaped, and images are decoded and encoded anew."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ig_subnet.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     ranking = run.summary.ranking
     roles = {miner.hotkey: miner.role for miner in ranking}
     colours = {miner.hotkey: index for index, miner in enumerate(ranking)}

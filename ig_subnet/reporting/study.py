@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ig_subnet.reporting.gallery import image_card
 from ig_subnet.reporting.measurements import write_measurements
+from ig_subnet.reporting.pages import page_environment
 from ig_subnet.reporting.study_figures import DPI, colours_of, draw_experts, draw_score, save_figure, short_names
 from ig_subnet.reporting.summary import installed_versions, write_text_atomically
 from ig_subnet.studies.pictures import thumbnail_of
@@ -130,15 +131,7 @@ def pair_rows(rankings: Iterable[Ranking]) -> list[Row]:
 
 def render_study(report: StudyReport, scores: pa.Table, settings: Mapping[str, Any], images: Path) -> str:
     """The page as HTML; every text on it is escaped, and the policy in its head lets no script run."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ig_subnet.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"number": _number, "pair": frozenset}
     ranking = report.ranking
     names = short_names(scores["model"].unique().to_pylist())

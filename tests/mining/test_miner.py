@@ -309,9 +309,3 @@ async def test_an_axon_that_is_already_published_is_fine() -> None:
     chain.serve_axon.return_value = AxonUnchanged()
     await program.publish(chain, ENDPOINT)
     chain.serve_axon.assert_awaited_once()
-
-
-async def test_it_waits_for_a_chain_that_comes_up_later() -> None:
-    chain = AsyncMock()
-    chain.metagraph.side_effect = [AWAY, AWAY, REGISTERED]
-    assert await program.wait_for_chain(chain, pause_seconds=0.01) is REGISTERED

@@ -1,1 +1,1 @@
-"""How the pocket models are trained; run through scripts/train_pocket.py. Imported by nothing else: it needs torch."""
+"""How the pocket models are trained; run through scripts/train_pocket.py. It needs torch."""
