@@ -44,5 +44,5 @@ async def wait_for_chain(chain: Chain, pause_seconds: float = AWAY_SECONDS) -> M
         try:
             return await chain.metagraph()
         except ChainUnavailable as error:
-            logger.warning("{}; trying again in {:g} s", error, pause_seconds)
+            logger.warning("waiting for the chain: {}; trying again in {:g} s", error, pause_seconds)
             await asyncio.sleep(pause_seconds)

@@ -123,16 +123,18 @@ def declaration(lab: Lab, declares: bool) -> str:
 
 @dataclass
 class Honest:
-    """Honest work with `steps` sampling steps. With `posts`, its owner's other hotkeys may copy every answer."""
+    """Honest work with `steps` sampling steps. With `posts`, its owner's other hotkeys may copy every answer; unless it
+    `declares`, it does not say what made its images."""
 
     lab: Lab
     steps: int
     posts: bool = False
+    declares: bool = True
 
     async def answer(self, synapse: TextToImageSynapse) -> Answer:
         images = await self.lab.generate(synapse, self.steps)
         self.lab.board.made[synapse.prompt] += images
         if self.posts:
             self.lab.board.post(synapse.prompt, images)
-        declared = str(self.lab.generator.declaration(self.steps))
+        declared = str(self.lab.generator.declaration(self.steps)) if self.declares else ""
         return Answer(encoded(synapse, images, declared), self.steps * SECONDS_PER_STEP)

@@ -100,6 +100,7 @@ def attackers(lab: Lab, size: Size) -> list[Contestant]:
         Contestant("easy topics only", EasyTopics(Honest(lab, 20)), "silence counts 0", ANSWERED, works=True),
         Contestant("every second answer missing", Missing(Honest(lab, 20)), "silence counts 0", ANSWERED, works=True),
         Contestant("slow but in time", Slow(Honest(lab, 20)), works=True),
+        Contestant("honest, 20 steps, declares nothing", Honest(lab, 20, declares=False), works=True),
         Contestant("honest work under many hotkeys", Honest(lab, SYBIL_STEPS), hotkeys=size.sybils, works=True),
         Contestant("copies under many hotkeys", Copy(lab, everything), "duplicates", CHEATING, hotkeys=size.sybils),
         Contestant(
