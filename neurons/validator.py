@@ -221,7 +221,7 @@ class ValidatorNeuron:
                 known={hotkey for hotkey, miner in self.memory.miners.items() if miner.accumulator > 0},
                 clock=self.clock,
             )
-        except RoundError:  # some may have seen the prompts: they are not asked again
+        except RoundError:  # some may have seen the prompts: this plan is not asked again
             await self.memory.give_up(committed)
             raise
         record = await self.memory.remember(

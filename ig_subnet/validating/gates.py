@@ -1,8 +1,8 @@
 """Which images of a round are paid, and why the others are not. Pure: all that is looked at is handed in.
 
-An image passes the gates in the order of `records`: it decodes, can be scored, is safe for work, has no grain, shows
-its prompt, is what its declared model makes, and is like no image of its own answer or of another miner's that came
-earlier, like none of an earlier round and none made for another prompt.
+An image passes the gates in this order: it decodes, can be scored, is what its declared model makes, is safe for work,
+has no grain, shows its prompt, and is like no image of its own answer or of another miner's that came earlier, like
+none of an earlier round and none made for another prompt.
 """
 
 from __future__ import annotations
@@ -186,14 +186,14 @@ def _fault(
         return Verdict(image.refused)
     if found is None or not found.is_finite:
         return Verdict(NO_SCORE)
+    if false is not None:  # before all else that is wrong with it: who lied is remembered by this verdict
+        return Verdict(NOT_REGENERATED, {"checked": asdict(false)})
     if (evidence := _unsafe(found, gates)) is not None:
         return Verdict(NOT_SAFE, evidence)
     if not is_proven and (evidence := _grainy(found, gates, is_suspected)) is not None:
         return Verdict(GRAINY, evidence)
     if (evidence := _ignores_prompt(found, gates)) is not None:
         return Verdict(IGNORES_PROMPT, evidence)
-    if false is not None:
-        return Verdict(NOT_REGENERATED, {"checked": asdict(false)})
     return None
 
 

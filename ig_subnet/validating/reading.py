@@ -55,7 +55,8 @@ FINGERPRINTS = """
     CROSS JOIN images AS judged USING (round_id, position, hotkey, number)
     WHERE (image.round_id, image.position, hotkey, number) >= (?, ?, ?, ?) AND judged.verdict = ?
     ORDER BY image.round_id, image.position, hotkey, number"""
-LAST_FALSE = "SELECT hotkey, MAX(round_id) FROM images WHERE round_id >= ? AND verdict = ? GROUP BY hotkey"
+LAST_FALSE = "SELECT hotkey, MAX(round_id) FROM images WHERE verdict = ? GROUP BY hotkey"
+ROUNDS_SINCE = "SELECT COUNT(DISTINCT round_id) FROM images WHERE round_id > ? AND hotkey = ?"
 
 # Point look-ups from the newest round down.
 ASKED_ROUNDS = """
@@ -169,10 +170,17 @@ class StoreReader:
                     yield FingerprintRow(*row)
 
     def false_declarations(self, rounds: int) -> dict[str, int]:
-        """The last of the newest `rounds` in which a miner's answer was not what it declared, by hotkey."""
+        """Who declared falsely in one of the last `rounds` rounds of its own, by hotkey: how many of those are left.
+
+        Rounds of its own are those of which images of it are on record.
+        """
         with explained(self.path):
-            wanted = self.next_round_id() - rounds, NOT_REGENERATED
-            return dict(self._connection.execute(LAST_FALSE, wanted).fetchall())
+            last = self._connection.execute(LAST_FALSE, (NOT_REGENERATED,)).fetchall()
+            since = {
+                hotkey: self._connection.execute(ROUNDS_SINCE, (round_id, hotkey)).fetchone()[0]
+                for hotkey, round_id in last
+            }
+        return {hotkey: rounds - count for hotkey, count in since.items() if count < rounds}
 
     def asked_rounds(self, hotkey: str, before: int, limit: int, within: int) -> list[int]:
         """The ids of the newest `limit` rounds that this miner was asked in, newest first; of the `within` rounds below

@@ -2,8 +2,8 @@
 
 An image that declares a model the validator has can be made again as declared, and both are compared by the cosine of
 their embeddings and by their thumbnails, never by hash: another machine, batch size or number format adds up in another
-order. When the images of a round are there, that is done with those that look like somebody else's or have
-grain, since a match proves that they are honest, and with a share of the other answers, drawn from the round's secret.
+order. When the images of a round are there, that is done with a share of the answers, drawn from the round's secret,
+and with the images that look like somebody else's or have grain, since a match proves that they are honest.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ Judge = Callable[[Proofs, AbstractSet[ImageKey]], Awaitable[Mapping[ImageKey, Ve
 Verify = Callable[[int, Sequence[Declared], bytes, Judge], Awaitable[Proofs]]
 """Holds the images of a round, by its number and secret, against what is declared of them."""
 
-WARM_UP = "a red circle", 4  # prompt and steps
-SMOOTHING = 0.3  # share of the newest measurement in a model's pace
+WARM_UP, WARM_UP_STEPS = "a red circle", (1, 4)
+WARM_UPS = 3  # of each; the first takes longer, and the quickest counts
+EVALUATIONS = {"heun": 2}  # of the denoiser in a step, for schedulers that take more than one
 LARGEST_SHARE = 0.25  # of a round's seconds for one image: what takes longer cannot be made again
+DRAWN_SHARE = 0.5  # of a round's seconds for what is drawn: suspicion, which anybody can provoke, leaves them alone
 PASSES = 8  # over the suspects of a round: what was made again may be the original of others
-# Rounds in which nothing is believed of who declared falsely. With a share of 0.1 of one prompt a round, a lie that
-# nobody suspects lives 10 rounds; paid half in these, it has earned less than a fifth, cubed, of what the truth would.
+# Rounds of its own in which nothing is believed of who declared falsely. With a share of 0.1 of one prompt a round, a
+# lie that nobody suspects lives 10 rounds; paid half in these, it has earned less than a fifth, cubed, of what the
+# truth would.
 DISTRUSTED_ROUNDS = 50
 
 
@@ -61,25 +64,32 @@ class Model(Protocol):
     ) -> list[Image.Image | None]: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Reference:
-    """A model on the device, with what the profile says of its images, as `expert` embeds them; `pace` is in seconds a
-    step. `fastest` is the best pace so far: what can be made again must not depend on how busy the device is.
+    """A model on the device, with what the profile says of its images, as `expert` embeds them.
+
+    An image takes `fixed` seconds and `step` more for each evaluation of the denoiser, as measured when the model was
+    loaded: what can be made again must not depend on how busy the device is, nor on what strangers have it make.
     """
 
     model: Model
     expert: str
     honest: VerifiedModel
-    pace: float
-    fastest: float
+    fixed: float
+    step: float
+
+    def seconds(self, declaration: Declaration) -> float:
+        """What an image that is declared with its steps should take."""
+        return self.fixed + (declaration.steps or 0) * EVALUATIONS.get(declaration.scheduler or "", 1) * self.step
 
 
 class Regenerator:
     """Makes images of `width` x `height` pixels again; it is a `Verify`.
 
-    In each round suspects come first, one of a miner at a time and in an order that nobody can foresee; then each
-    answer of which nothing was checked is with the chance `share`, all as far as `seconds` of the device allow. Whoever
-    was `distrusted` in a round, by hotkey, is believed nothing in the `DISTRUSTED_ROUNDS` after it.
+    In each round one image of each answer is drawn with the chance `share`, for which `DRAWN_SHARE` of the `seconds` of
+    the device are kept; then come suspects, one of a miner at a time and in an order that nobody can foresee. Whoever
+    is found out is believed nothing in the next `DISTRUSTED_ROUNDS` that it answers in: `distrusted` says of whom, by
+    hotkey, and how many rounds are left.
     """
 
     def __init__(
@@ -117,45 +127,57 @@ class Regenerator:
                 f"images of {model.name} cannot be verified: the profile has no gates.regeneration for it, or no "
                 "gates.duplicates, whose expert embeds images; measure it with scripts/calibrate_regeneration.py"
             )
-        prompt, steps = WARM_UP
-        for _ in range(2):  # the first one takes longer
-            _, seconds = await self._device.run(self._generate, model, prompt, 0, steps)
+        few, many = WARM_UP_STEPS
+        quickest = {}
+        for steps in WARM_UP_STEPS:
+            made = [await self._device.run(self._generate, model, WARM_UP, 0, steps) for _ in range(WARM_UPS)]
+            quickest[steps] = min(seconds for _, seconds in made)
+        step = max(0.0, quickest[many] - quickest[few]) / (many - few)
+        fixed = max(0.0, quickest[few] - few * step)
         gc.collect()  # as `Device` does, and for its reason
         gc.freeze()
-        pace = seconds / steps
-        self._references[model.name] = _Reference(model, gates.duplicates.expert, measured[model.name], pace, pace)
+        self._references[model.name] = _Reference(model, gates.duplicates.expert, measured[model.name], fixed, step)
 
     async def __call__(self, round_id: int, declared: Sequence[Declared], secret: bytes, judge: Judge) -> Proofs:
         """What could be proven of the images of a round in time; as `Verify`."""
-        self._left, self._unmakeable = self._seconds, set()
-        first = round_id - DISTRUSTED_ROUNDS
-        self._distrusted = {hotkey: since for hotkey, since in self._distrusted.items() if first <= since < round_id}
+        self._unmakeable = set()
         images = {image.key: image for image in declared}
+        answered = {image.key.hotkey for image in declared}
         checks: dict[ImageKey, Check] = {}
 
         def proofs() -> Proofs:
             provable = checks.keys() | {image.key for image in declared if self._declaration(image)}
             return Proofs(dict(checks), images.keys() - provable)
 
-        looked_at: set[ImageKey] = set()
+        found = proofs()
+        unclear = images.keys() - found.unproven
+        verdicts = await judge(found, unclear)
+        sound = [
+            image for key, image in images.items() if key in unclear and verdicts[key].reason in (VALID, *DISPROVABLE)
+        ]
+        draw = drawn(sound, self._share, derived_seed(secret, f"verify {round_id}"))
+        self._left = self._seconds * DRAWN_SHARE
+        checks |= await self._check_all(draw)
+        self._left += self._seconds * (1 - DRAWN_SHARE)
+        looked_at = set(checks)
         for number in range(PASSES):
-            found = proofs()
-            unclear = images.keys() - looked_at - found.unproven
-            verdicts = await judge(found, unclear)
-            suspects = {key for key in unclear if verdicts[key].reason in DISPROVABLE}
+            if checks:
+                found = proofs()
+                unclear = images.keys() - looked_at - found.unproven
+                verdicts = await judge(found, unclear)
+            suspects = {key for key in unclear - looked_at if verdicts[key].reason in DISPROVABLE}
             if not suspects:
                 break
             looked_at |= suspects
             order = by_turns([images[key] for key in suspects], derived_seed(secret, f"suspects {number}"))
-            checks |= await self._check_all(order, round_id)
-        answers = {key[:2] for key in checks}
-        others = [
-            image
-            for key, image in images.items()
-            if key[:2] not in answers and verdicts[key].reason == VALID and self._declaration(image)
-        ]
-        checks |= await self._check_all(drawn(others, self._share, derived_seed(secret, "verify")), round_id)
-        return proofs()
+            checks |= await self._check_all(order)
+        checks |= await self._check_all(image for image in draw if image.key not in checks)
+        result = proofs()
+        for hotkey in answered & self._distrusted.keys():
+            self._distrusted[hotkey] -= 1
+            if not self._distrusted[hotkey]:
+                del self._distrusted[hotkey]
+        return result
 
     def _declaration(self, image: Declared) -> tuple[Declaration, int, _Reference] | None:
         """What is declared, in how many steps, and the model for it; None for what cannot be made again."""
@@ -165,11 +187,11 @@ class Regenerator:
         if found is None or found.steps is None or found.model not in self._references:
             return None
         reference = self._references[found.model]
-        if found.steps * reference.fastest > LARGEST_SHARE * self._seconds:
+        if reference.seconds(found) > LARGEST_SHARE * self._seconds:
             return None
         return found, found.steps, reference
 
-    async def _check_all(self, images: Iterable[Declared], round_id: int) -> dict[ImageKey, Check]:
+    async def _check_all(self, images: Iterable[Declared]) -> dict[ImageKey, Check]:
         """The checks of as many of the images as there is time for. Who fails one is not believed any more."""
         checks = {}
         for image in images:
@@ -177,7 +199,7 @@ class Regenerator:
             if known is not None and (check := await self._check(image, *known)) is not None:
                 checks[image.key] = check
                 if not check.matches:
-                    self._distrusted[image.key.hotkey] = round_id
+                    self._distrusted[image.key.hotkey] = 1 + DISTRUSTED_ROUNDS  # this round is one of them
         return checks
 
     async def _check(
@@ -187,16 +209,16 @@ class Regenerator:
         told, honest = (image.key.number, image.model), reference.honest
         if image.seed not in image.asked:
             return Check(*told, None, honest.cosine, matches=False)
-        if steps * reference.pace > self._left:
+        if reference.seconds(declaration) > self._left:
             return None
         again, seconds = await self._device.run(self._again, reference.model, declaration, image, steps)
         self._left -= seconds
         if again is None:
             self._unmakeable.add(image.key)
             return None
-        reference.pace += SMOOTHING * (seconds / steps - reference.pace)
-        reference.fastest = min(reference.fastest, seconds / steps)
         (embedding,) = await self._device.embed([again], reference.expert)
+        if not np.isfinite(embedding).all():
+            return None  # the fault is here, and not the miner's
         cosine = min(1.0, float(embedding @ image.embedding))  # rounding
         levels = levels_apart(image.phash, fingerprint(again))
         return Check(*told, cosine, honest.cosine, cosine >= honest.cosine and levels <= honest.levels, levels)
@@ -204,11 +226,13 @@ class Regenerator:
     def _again(
         self, model: Model, declaration: Declaration, image: Declared, steps: int
     ) -> tuple[NDArray[np.uint8] | None, float]:
-        """As `_generate`, with None for what cannot be made with the settings that a stranger declares."""
+        """As `_generate`, with None for what cannot be made with the settings that a stranger declares. Raises what the
+        model does where it makes nothing any more: that is no miner's fault."""
         started = self._clock()
         try:
             return self._generate(model.as_declared(declaration), image.prompt, image.seed, steps)
         except Exception as error:  # each scheduler has exceptions of its own
+            self._generate(model, WARM_UP, 0, min(WARM_UP_STEPS))
             logger.warning("cannot make an image as declared, {}: {}: {}", declaration, type(error).__name__, error)
             return None, self._clock() - started
 

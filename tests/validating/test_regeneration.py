@@ -256,7 +256,7 @@ async def test_what_a_round_may_take_is_bounded(painter: Painter, clock: Clock) 
 async def test_suspects_are_made_again_first_and_one_of_each_miner_before_a_second_one(
     painter: Painter, clock: Clock
 ) -> None:
-    regenerator = await loaded(painter, clock, seconds=90)
+    regenerator = await loaded(painter, clock, share=1e-9, seconds=90)
     several = [image(number=number, seed=7 + number % 2) for number in range(8)]
     others = many(20)
     wanted = {one.key for one in [*several, others[3], others[5]]}
@@ -296,17 +296,59 @@ async def test_who_lies_is_made_again_once_a_round_and_believed_nothing_for_a_ti
     (check,) = (proofs.checks[key] for key in keys & proofs.checks.keys())
     assert not check.matches
     assert proofs.unproven == keys - proofs.checks.keys()
-    for round_id in (2, 1 + DISTRUSTED_ROUNDS):
-        later = await verified(regenerator, [image(), *many(1)], suspects=[ALICE], round_id=round_id)
+    for round_id in range(DISTRUSTED_ROUNDS):
+        await verified(regenerator, many(1), round_id=100 * round_id)  # rounds of others do not count
+        later = await verified(regenerator, [image(), *many(1)], suspects=[ALICE], round_id=100 * round_id + 1)
         assert ALICE in later.unproven and len(later.checks) == 1
-    assert ALICE in (await verified(regenerator, [image()], round_id=2 + DISTRUSTED_ROUNDS)).checks
+    assert ALICE in (await verified(regenerator, [image()], round_id=9999)).checks
 
 
 async def test_who_is_on_record_for_a_lie_is_not_believed(painter: Painter, clock: Clock) -> None:
-    regenerator = await loaded(painter, clock, distrusted={"alice": 3})
-    assert (await verified(regenerator, [image()], round_id=4)).unproven == {ALICE}
-    again = await loaded(painter, clock, distrusted={"alice": 3})  # of a round that was void, and is played again
-    assert (await verified(again, [image()], round_id=3)).unproven == set()
+    regenerator = await loaded(painter, clock, distrusted={"alice": 2})
+    for round_id, unproven in ((4, {ALICE}), (5, {ALICE}), (6, set())):
+        assert (await verified(regenerator, [image()], round_id=round_id)).unproven == unproven
+
+
+async def test_a_suspicion_that_somebody_provokes_shields_nothing_from_being_drawn(
+    painter: Painter, clock: Clock
+) -> None:
+    """An honest image that always looks suspicious, beside a lie in the same answer; and others that take the time."""
+    regenerator = await loaded(painter, clock, share=0.5, seconds=200)
+    shield, lie = image(), image(number=1, seed=8, made_from=9)
+    decoys = many(20, model="painter steps:50", steps=50)
+    suspects = [shield.key, *(one.key for one in decoys)]
+    found = 0
+    for round_id in range(40):
+        proofs = await verified(regenerator, [shield, lie, *decoys], suspects=suspects, round_id=round_id)
+        found += lie.key in proofs.checks
+        regenerator._distrusted.clear()
+    assert found > 0
+
+
+async def test_what_an_image_costs_is_known_by_its_steps_and_scheduler_whoever_asks(
+    painter: Painter, clock: Clock
+) -> None:
+    """A model whose images take ten seconds before the first step: few steps must not make many seem dear, or cheap."""
+    spend = painter.spend
+    painter.spend = lambda seconds: spend(10 + seconds)
+    regenerator = await loaded(painter, clock, seconds=200)
+    quick = many(20, model="painter steps:1", steps=1)
+    for round_id in range(3):
+        await verified(regenerator, quick, round_id=round_id)
+    assert (await verified(regenerator, [image("painter steps:40", steps=40)])).checks[ALICE].matches
+    for costly in ("painter steps:41", "painter steps:21 scheduler:heun"):
+        assert (await verified(regenerator, [image(costly)])).unproven == {ALICE}
+
+
+async def test_a_device_that_makes_nothing_any_more_is_no_miners_fault(regenerator: Regenerator) -> None:
+    def broken(seconds: float) -> None:
+        raise RuntimeError("out of memory")
+
+    painter = regenerator._references["painter"].model
+    assert isinstance(painter, Painter)
+    painter.spend = broken
+    with pytest.raises(RuntimeError, match="out of memory"):
+        await verified(regenerator, [image()])
 
 
 async def test_nobody_can_use_up_the_time_by_declaring_many_steps(painter: Painter, clock: Clock) -> None:
