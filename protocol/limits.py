@@ -27,8 +27,8 @@ class Limits:
     write_seconds: float = 60.0
     """How long a caller may take to read a finished reply before the connection is dropped with what is unread."""
     max_connections: int = 512
-    """Open connections of one axon. A subnet has at most 64 validators. At the limit the connection that has been
-    longest without a complete request gives way to a newcomer."""
+    """Open connections of one axon. A subnet has at most 64 validators. At the limit a connection without a complete
+    request gives way to a newcomer, of the address that has the most of them."""
     max_connections_per_address: int = 64
     """Open connections from one IP address: one host cannot take all of them. Validators behind one NAT still fit."""
     address_seconds: float = 0.02

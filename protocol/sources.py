@@ -25,8 +25,9 @@ class Sources:
         self._limits = limits
         self._proxies = {_parse(proxy) for proxy in trusted_proxies}
         self._open: Counter[str] = Counter()
-        # In the order of their arrival: who has not sent a complete request yet, and could be dropped for others.
-        self._silent: dict[asyncio.Transport, None] = {}
+        # In the order of their arrival: who has not sent a complete request yet, and could be dropped for others; with
+        # its source.
+        self._silent: dict[asyncio.Transport, str] = {}
         self._rate = RateLimit(limits.address_seconds, limits.address_at_once) if limits.address_seconds else None
 
     def is_proxy(self, address: str) -> bool:
@@ -36,19 +37,28 @@ class Sources:
     def enter(self, source: str, transport: asyncio.Transport, *, is_proxy: bool) -> bool:
         """Count a new connection; False if its source has its share already, which a proxy has not.
 
-        A server that is full drops the connection that has been longest without a complete request.
+        A server that is full drops a connection without a complete request: the oldest of the source that has the most
+        of them, with the new one. So whoever has one is safe while anybody has more, however fast others come anew.
         """
         if self._open[source] >= self._limits.max_connections_per_address and not is_proxy:
             return False
         if self._open.total() >= self._limits.max_connections:
             if not self._silent:
                 return False
-            longest = next(iter(self._silent))
-            self.spoke(longest)
-            longest.abort()
+            victim = self._victim(source)
+            self.spoke(victim)
+            victim.abort()
         self._open[source] += 1
-        self._silent[transport] = None
+        self._silent[transport] = source
         return True
+
+    def _victim(self, newcomer: str) -> asyncio.Transport:
+        """Who gives way to one more of this source. A scan of all who are silent, since it happens only when full."""
+        silent = Counter(self._silent.values())
+        silent[newcomer] += 1
+        # Sources stand in the order of their oldest, and the first of equals is taken: never a newcomer without others.
+        crowd = max(silent, key=silent.__getitem__)
+        return next(transport for transport, source in self._silent.items() if source == crowd)
 
     def spoke(self, transport: asyncio.Transport) -> None:
         """This connection sent a complete request."""

@@ -25,6 +25,7 @@ _SECOND = 1_000_000_000  # nonces are nanoseconds since the epoch
 _VERSION = 1
 _EVERYONE = ""  # the row whose floor counts for callers that have none of their own
 _LOCK_SECONDS = 5.0  # for another process to finish its write, which takes one wait for the disk
+_RETRY_SECONDS = 0.01  # where SQLite itself does not wait for a lock
 _FORGOTTEN_AT_ONCE = 16  # more than one, so that a store that has grown shrinks again; few, so that each call is short
 
 _SCHEMA = f"""
@@ -79,16 +80,30 @@ class NonceStore:
 
     def _prepare(self) -> None:
         database = self._database
-        if self._version() not in (0, _VERSION):  # before anything is changed
-            raise sqlite3.DatabaseError("it is another database")
-        database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         with database:
-            database.execute("BEGIN IMMEDIATE")
-            if not self._version():  # nobody was faster
+            database.execute("BEGIN IMMEDIATE")  # who starts at the same time sees all of it or nothing
+            version = self._version()
+            if version not in (0, _VERSION):
+                raise sqlite3.DatabaseError("it is another database")
+            if not version:
                 for statement in _SCHEMA.split(";"):
                     database.execute(statement)
                 database.execute("INSERT INTO caller VALUES (?, ?, 0)", (_EVERYONE, self._clock_ns()))
+        self._write_ahead()
+
+    def _write_ahead(self) -> None:
+        """Choose WAL. SQLite does not wait for others here, where waiting could be for each other."""
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # The low byte is the error, what is above it only its circumstances.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_SECONDS)
 
     def _version(self) -> int:
         """0 for a new file, -1 for one that holds something without a version."""

@@ -6,14 +6,15 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Barrier, Timer
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
-from wire_peers import Keys, paint, running
+from wire_peers import PATIENCE_SECONDS, Keys, paint, running
 
-from ig_subnet.chain import NonceStoreUnusable
+from ig_subnet.chain import NonceStoreUnusable, nonces
 from ig_subnet.chain.auth import BtAuthVerifier
 from ig_subnet.chain.nonces import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, NonceStore
 from protocol import Axon, Dendrite, QueryStatus, Target, TextToImageSynapse
@@ -129,6 +130,43 @@ def test_of_many_that_share_a_file_one_accepts(tmp_path: Path) -> None:
             pool.map(lambda store: [store.check_and_store("A", 1 + number) for number in range(20)], stores)
         )
     assert [sum(votes) for votes in zip(*accepted, strict=True)] == [1] * 20
+
+
+def test_many_can_start_on_a_new_file_at_once(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def start(file: Path) -> NonceStore:
+        together.wait(PATIENCE_SECONDS)
+        return NonceStore(file, clock_ns=lambda: 0)
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(10):
+            stores = list(pool.map(start, [tmp_path / str(number)] * 4))
+            assert [store.check_and_store("A", 1) for store in stores] == [True, False, False, False]
+            for store in stores:
+                store.close()
+
+
+def test_a_start_waits_for_who_writes_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between what a start writes and its choice of WAL another may begin; SQLite does not wait for that by itself."""
+    file = tmp_path / "nonces"
+    with (
+        closing(NonceStore(file)) as store,
+        closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as writer,
+    ):
+        store._database.execute("PRAGMA journal_mode = DELETE")
+        writer.execute("BEGIN IMMEDIATE")
+        with monkeypatch.context() as patch:
+            patch.setattr(nonces, "_LOCK_SECONDS", 0.05)
+            with pytest.raises(NonceStoreUnusable, match="database is locked"):
+                NonceStore(file)
+            with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+                store._write_ahead()
+        done = Timer(0.05, writer.execute, ["COMMIT"])
+        done.start()
+        store._write_ahead()
+        done.join()
+        assert store._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_file_stays_small(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,9 @@ def test_nobody_takes_more_than_its_share_and_who_has_spoken_stays(events: list[
             silent = [connection for connection in before if not connection.spoken]
             assert newcomer.open == (own < 3 and (len(before) < 5 or bool(silent)))
             if newcomer.open and len(before) == 5:
-                assert [connection for connection in before if not connection.open] == silent[:1], "the longest silent"
+                crowd = Counter(connection.source for connection in [*silent, newcomer])
+                of_most = [connection for connection in silent if crowd[connection.source] == max(crowd.values())]
+                assert [connection for connection in before if not connection.open] == of_most[:1], "the longest silent"
         elif before:
             chosen = before[which % len(before)]
             chosen.speak() if what == "speak" else chosen.abort()
@@ -53,6 +56,25 @@ def test_nobody_takes_more_than_its_share_and_who_has_spoken_stays(events: list[
     for connection in connections:
         connection.abort()
     assert not sources._open and not sources._silent, "nothing is kept of those that are gone"
+
+
+def test_a_crowd_that_comes_anew_closes_nobodys_only_connection() -> None:
+    sources = Sources(Limits(max_connections=20, max_connections_per_address=5))
+    honest = Transport(sources, "203.0.113.1")
+    addresses = [f"203.0.113.{number}" for number in range(10, 20)]
+    crowd = [Transport(sources, address) for _ in range(100) for address in addresses]
+    assert honest.open
+    assert sum(connection.open for connection in crowd) == 19
+
+
+def test_a_newcomer_counts_among_the_silent_of_its_source() -> None:
+    """Where everybody has one connection, a second one closes its own source's first, and nobody else's."""
+    sources = Sources(Limits(max_connections=3))
+    honest, crowd, other = (Transport(sources, f"203.0.113.{number}") for number in range(3))
+    assert Transport(sources, crowd.source).open
+    assert [honest.open, crowd.open, other.open] == [True, False, True]
+    assert Transport(sources, "203.0.113.9").open
+    assert not honest.open, "of equals, the oldest"
 
 
 def test_a_proxy_has_no_share_but_the_whole() -> None:
