@@ -94,7 +94,7 @@ async def trickle(port: int, request: bytes) -> bytes:
         b"",
         b"POST /v1/text-to-image HTTP/1.1\r\n" + b"A: b\r\n" * 1000,
         b"\r\n" * 3000,
-        b"POST /v1/text-to-image HTTP/1.1\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30000,
+        b"POST /v1/text-to-image HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30000,
     ],
     ids=["silence", "headers", "empty lines", "body"],
 )
