@@ -28,7 +28,7 @@ from ig_subnet.reporting.pages import page_environment
 from ig_subnet.reporting.study_figures import DPI, colours_of, draw_experts, draw_score, save_figure, short_names
 from ig_subnet.reporting.summary import installed_versions, write_text_atomically
 from ig_subnet.studies.pictures import thumbnail_of
-from ig_subnet.studies.ranking import CONFIDENCE, POWER, Agreement, Pair, Ranking, agreement, rank
+from ig_subnet.studies.ranking import CONFIDENCE, FEWEST, POWER, Agreement, Pair, Ranking, agreement, rank
 from ig_subnet.studies.results import experts_of, scored_with, write_results
 
 if TYPE_CHECKING:
@@ -179,7 +179,13 @@ def _tiles(scores: pa.Table, ranking: Ranking) -> list[tuple[str, str, str]]:
     ]
     if ranking.pairs:
         tiles.append(
-            (f"{apart} of {len(ranking.pairs)}", "pairs told apart", f"with {CONFIDENCE:.0%} confidence at once")
+            (
+                f"{apart} of {len(ranking.pairs)}",
+                "pairs told apart",
+                f"not to be believed: under {FEWEST} prompts a topic"
+                if prompts < FEWEST * topics
+                else f"with {CONFIDENCE:.0%} confidence at once",
+            )
         )
     return tiles
 

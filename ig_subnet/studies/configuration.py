@@ -128,7 +128,7 @@ class StudySettings(_Section):
     """Whose prompter finds the prompts and whose experts score: pocket, baseline, mixture or a YAML file."""
     topics: Topics | None = None
     """A list of names with texts, or the name of a set; by default the profile's."""
-    prompts_per_topic: PositiveInt = 100
+    prompts_per_topic: Annotated[int, Field(ge=1, le=10_000)] = 100
     images_per_prompt: PositiveInt = 4
     prompts: Literal["drawn", "nearest"] = "drawn"
     """As a validator draws them, or simply the nearest to the topic."""

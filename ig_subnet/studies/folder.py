@@ -111,11 +111,16 @@ def open_study(path: Path, settings: StudySettings) -> Iterator[StudyFolder]:
     """
     folder = StudyFolder(path)
     with lock_folder(path):
-        for stale in path.rglob("*.partial"):
-            stale.unlink()
         wanted = json.loads(canonical(settings.record()))
-        if folder.settings.is_file():
-            _check_settings(folder, read_json(folder.settings), wanted)
+        if folder.settings.is_file() and (folder.prompts.is_file() or folder.images.is_dir()):
+            found = read_json(folder.settings)
+            if not isinstance(found.get("models"), dict):
+                raise ResultsError(f"{folder.settings} is not the settings of a study: give another folder")
+            _check_settings(folder, found, wanted)
+            wanted["models"] = {**found["models"], **wanted["models"]}  # what is left out may come back
+        for pattern in ("*.json.partial", "*.parquet.partial", "images/*.parquet.partial", "images/*/*/*.png.partial"):
+            for stale in path.glob(pattern):
+                stale.unlink()
         write_json(folder.settings, wanted)
         yield folder
 

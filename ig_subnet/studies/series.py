@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from ig_subnet.studies.folder import Shot, StudyFolder
 from ig_subnet.studies.results import replacing
 
 METADATA_KEY = "study"  # of the text in an image file
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 HOPELESS = 8  # images, the first of a model, of which none came out: the rest would not either
 
 
@@ -120,8 +122,12 @@ def write_metadata(folder: StudyFolder, rows: Sequence[dict[str, Any]]) -> None:
 def _read_row(images: Path, shot: Shot) -> dict[str, Any] | None:
     """The metadata in an image's file; None where there is no such image of this prompt and seed."""
     try:
-        with Image.open(images / shot.file_name, formats=["PNG"]) as image:
-            row = json.loads(image.info[METADATA_KEY])
+        with (images / shot.file_name).open("rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            if file.read() != PNG_END:  # it was cut on its way from another machine
+                return None
+            with Image.open(file, formats=["PNG"]) as image:
+                row = json.loads(image.info[METADATA_KEY])
     except (OSError, KeyError, ValueError):
         return None
     return row if (row["prompt"], row["seed"]) == (shot.prompt.prompt, shot.seed) else None

@@ -256,7 +256,44 @@ def test_images_of_other_settings_never_mix(tmp_path: Path) -> None:
     with open_study(tmp_path, study("a", "b")) as folder:  # models may be added,
         assert make_images(folder, study("a", "b"), PROMPTS[:1], load=Painter().load)["b"].made == 2
     with open_study(tmp_path, study("b")):  # and left out
-        assert json.loads(folder.settings.read_text())["models"].keys() == {"b"}
+        assert json.loads(folder.settings.read_text())["models"].keys() == {"a", "b"}
+    with pytest.raises(ResultsError, match="holds images of a with another steps"), open_study(tmp_path, steps):
+        pass  # what was left out does not come back as something else
+
+
+def test_nothing_but_the_studys_own_is_cleared_away(tmp_path: Path) -> None:
+    foreign = tmp_path / "downloads" / "film.mp4.partial"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"half of it")
+    with open_study(tmp_path, study("a")) as folder:
+        make_images(folder, study("a"), PROMPTS, load=Painter().load)
+    stale = folder.images / "a" / "cats" / "0-0.png.partial"
+    stale.write_bytes(b"half of it")
+    with open_study(tmp_path, study("a")):
+        assert foreign.exists() and not stale.exists()
+    foreign.unlink()
+
+
+def test_an_image_that_was_cut_is_made_again(tmp_path: Path) -> None:
+    painter = Painter()
+    with open_study(tmp_path, study("a")) as folder:
+        make_images(folder, study("a"), PROMPTS, load=painter.load)
+        whole = pictures(folder)
+        cut = folder.images / "a" / "cats" / "1-0.png"
+        cut.write_bytes(cut.read_bytes()[:-20])
+        make_images(folder, study("a"), PROMPTS, load=painter.load)
+    assert pictures(folder) == whole and len(painter.made) == len(whole) + 1
+
+
+def test_settings_that_nothing_was_made_by_yet_may_change(tmp_path: Path) -> None:
+    with open_study(tmp_path, study("a")):
+        pass
+    with open_study(tmp_path, study("a").model_copy(update={"seed": 9})) as folder:
+        assert json.loads(folder.settings.read_text())["seed"] == 9
+    folder.images.mkdir()
+    folder.settings.write_text("{}")
+    with pytest.raises(ResultsError, match="not the settings of a study"), open_study(tmp_path, study("a")):
+        pass
 
 
 def test_a_full_disk_ends_the_study_with_one_clear_error(tmp_path: Path) -> None:
