@@ -231,6 +231,10 @@ def score_study_images(
     from ig_subnet.studies.judging import finished_series, score_images
 
     series = finished_series(folder, settings, prompts)
+    for name in sorted(
+        {model.name for model in settings.models} - {shot.model for images in series for shot in images.wanted}
+    ):
+        bar.print(f"{name} lacks images and is not ranked: run --stage images, which makes them or says why not")
     bar.forecast.parts[SCORES].count = sum(len(images.wanted) for images in series)
     bar.say("loading the experts")
     resolved = resolve_device(device)
@@ -254,7 +258,7 @@ def report(folder: StudyFolder, settings: StudySettings, json_file: Path | None)
 
     if not folder.scores.is_file():
         raise SourceError(f"there are no scores in {folder.path} yet: run --stage scores first")
-    outcomes = read_json(folder.models)
+    outcomes = read_json(folder.models) if folder.models.is_file() else {}
     found = write_study_report(folder.path, read_results(folder.scores), {**settings.record(), "outcomes": outcomes})
     if json_file is not None:
         shutil.copyfile(found.files["ranking.json"], json_file)
