@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 
 from ig_subnet.studies.scoring import Progress
-from ig_subnet.studies.screen import PLAIN_SECONDS, clock
+from ig_subnet.studies.screen import Bar, clock
 
 
 @dataclass
@@ -51,40 +50,12 @@ class Forecast:
         )
 
 
-class StudyBar:
-    """A bar over the whole study on standard error. Without a terminal, a line now and then. To be used with `with`."""
+class StudyBar(Bar):
+    """The bar of a whole study."""
 
     def __init__(self, forecast: Forecast) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as RichProgress
-
+        super().__init__()
         self.forecast = forecast
-        self._console = Console(stderr=True)
-        self._bar = RichProgress(
-            SpinnerColumn(),
-            BarColumn(bar_width=36),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=None)
-        self._said_at = time.monotonic()
-
-    def __enter__(self) -> StudyBar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def print(self, text: str) -> None:
-        """A line that stays."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def give_up(self, name: str) -> None:
         """Nothing more will come of a part."""
@@ -112,17 +83,7 @@ class StudyBar:
         """So many more images of a part are settled."""
         self.forecast.add(name, images, seconds)
         parts = self.forecast.parts.values()
-        text = describe(self.forecast, name)
-        self._bar.update(
-            self._task,
-            total=sum(part.count for part in parts),
-            completed=sum(part.settled for part in parts),
-            description=text,
-        )
-        now = time.monotonic()
-        if self._bar.disable and now - self._said_at >= PLAIN_SECONDS:
-            self._said_at = now
-            self.print(text)
+        self.show(describe(self.forecast, name), sum(part.settled for part in parts), sum(part.count for part in parts))
 
 
 def describe(forecast: Forecast, name: str) -> str:

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ig_subnet.studies.results import best_first, experts_of
 from ig_subnet.studies.scoring import Outcome, Progress
@@ -36,30 +36,28 @@ class Pace:
         return (scored - before) / (now - began) if now > began else 0.0
 
 
-class ProgressBar:
-    """A bar on standard error: call it with each `Progress`. Without a terminal, a line now and then."""
+class Bar:
+    """A bar on standard error. Without a terminal, a line now and then. To be used with `with`."""
 
-    def __init__(self, count: int | None) -> None:
+    def __init__(self, total: int | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
-        self._count = count
         self._console = Console(stderr=True)
         self._bar = RichProgress(
             SpinnerColumn(),
             BarColumn(bar_width=36),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=count)
+        self._task = self._bar.add_task("starting", total=total)
         self._said_at = time.monotonic()
-        self._pace = Pace(self._said_at)
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -68,13 +66,30 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def print(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, text: str, completed: int, total: int | None) -> None:
+        """How far it is, and what is said of that."""
+        self._bar.update(self._task, total=total, completed=completed, description=text)
         now = time.monotonic()
-        text = describe(progress, self._count, self._pace.at(now, progress.scored + progress.broken))
-        self._bar.update(self._task, completed=progress.seen, description=text)
         if self._bar.disable and now - self._said_at >= PLAIN_SECONDS:
             self._said_at = now
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.print(text)
+
+
+class ProgressBar(Bar):
+    """The bar of a run of scoring: call it with each `Progress`."""
+
+    def __init__(self, count: int | None) -> None:
+        super().__init__(count)
+        self._count = count
+        self._pace = Pace(time.monotonic())
+
+    def __call__(self, progress: Progress) -> None:
+        rate = self._pace.at(time.monotonic(), progress.scored + progress.broken)
+        self.show(describe(progress, self._count, rate), progress.seen, self._count)
 
 
 def describe(progress: Progress, count: int | None, rate: float) -> str:
